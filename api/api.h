@@ -1,0 +1,158 @@
+/* api/api.h - the face of api/: a call comes in as bytes, its outcome goes out.
+ *
+ * Knows no HTTP number and no socket. Every function may be called from any thread; those
+ * that wait have a deadline and end when the service stops.
+ */
+#ifndef API_API_H
+#define API_API_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "replica/base/fault.h"
+
+struct service;
+
+struct api_pool {
+    const char *name, *path;
+};
+
+/** Borrowed for service_create() but texts, which must outlive the service. */
+struct api_options {
+    const char *data_directory; /* the database, sidecars, the initiator's name */
+    const struct api_pool *pools; /* the first is the default */
+    size_t pool_count;
+    const char *const *allow_portals; /* "ADDR[/BITS][:PORT]"; on top of loopback's default
+                                         only when none is given */
+    size_t allow_count;
+    const char *credentials;    /* directory; NULL: none */
+    const char *initiator_name; /* NULL: made once and kept */
+    const char *iqn_prefix;     /* of exports' target names */
+    unsigned connect_timeout_ms, io_timeout_ms;
+    unsigned workers;           /* loops; 0: one per core */
+    unsigned max_jobs;          /* running at once; 0: the default, 4 */
+    unsigned retention_days;    /* 0: 30 */
+    uint64_t retention_rows;    /* 0: 100,000 */
+};
+
+/**
+ * Open the store, start the engine and the clerk, recover: every job that is not over is
+ * queued again, no transient state is left without one. Owned by the caller,
+ * service_destroy(). NULL with @fault.
+ */
+struct service *service_create(const struct api_options *options, struct fault *fault);
+
+/** Wake everybody who waits here and let no new call wait; readiness fails from now on. */
+void service_drain(struct service *service);
+
+/** After service_drain() and when no call is under way. Jobs keep their watermarks. */
+void service_destroy(struct service *service);
+
+/** One row a call: CALL(symbol, method name, kind). */
+enum api_call {
+#define CALL(symbol, method, kind) API_##symbol,
+#include "api/calls.tbl.h"
+#undef CALL
+    API_CALL_COUNT
+};
+
+/** How it went; server/http/status.c turns it into a number. One row a verdict. */
+enum api_verdict {
+#define VERDICT(symbol, slug, title) API_##symbol,
+#include "api/verdicts.tbl.h"
+#undef VERDICT
+    API_VERDICT_COUNT
+};
+
+struct api_parameter {
+    const char *name, *value; /* decoded, NUL-terminated, valid UTF-8 */
+};
+
+/** Borrowed for the call. NULL: not there. */
+struct api_request {
+    enum api_call call;
+    const char *id;        /* {id} of the path, as it came */
+    const char *body;      /* bytes, not NUL-terminated */
+    size_t length;
+    const struct api_parameter *query;
+    size_t query_count;
+    const char *if_match, *if_none_match; /* header values */
+    const char *idempotency_key;
+    int prefer_wait_s;     /* -1: not asked; capped at 60 */
+    const char *caller, *request_id;
+};
+
+struct api_problem; /* an error in words; rendered by api_problem_render() */
+
+/** Filled by api_serve(); api_outcome_release() when done with it. */
+struct api_outcome {
+    enum api_verdict verdict;
+    int return_value;      /* -1: the method was not reached or it is no method */
+    char *body;            /* JSON text; NULL when @problem is set or there is none */
+    size_t length;
+    struct api_problem *problem;
+    char location[80];     /* path, "" none */
+    char etag[64];         /* with quotes, "" none */
+    char next[512];        /* path of the next page, "" none */
+    unsigned retry_after;  /* seconds, 0 none */
+    int waited_s;          /* what of prefer_wait_s was honoured; -1: not asked */
+    bool replayed;         /* Idempotent-Replayed */
+};
+
+/** Serve one call: may block on the clerk, on a probe, or on a wait asked for. */
+void api_serve(struct service *service, const struct api_request *request,
+        struct api_outcome *outcome);
+
+void api_outcome_release(struct api_outcome *outcome);
+
+/**
+ * The body of an error as application/problem+json (RFC 9457). @status is the caller's
+ * number, written as it is. Owned by the caller, free(). NULL: out of memory.
+ */
+char *api_problem_render(const struct api_outcome *outcome, int status,
+        const char *request_id, size_t *length);
+
+/** The same for an error that never reached a call. @slug, @title: short words. */
+char *api_problem_plain(const char *slug, const char *title, int status, const char *detail,
+        const char *request_id, size_t *length);
+
+/* -- events -------------------------------------------------------------------------- */
+
+struct api_event {
+    int64_t number;
+    const char *kind, *type; /* "InstCreation", "Job" */
+    const char *data;        /* one line of JSON */
+};
+
+/** Return false to stop. Borrowed for the call. */
+typedef bool api_event_f(void *context, const struct api_event *event);
+
+/**
+ * Events after @after, waiting up to @ms for the first. *@reset: what was asked to replay is
+ * gone (or from the future). Returns events delivered, 0 on timeout, -ESHUTDOWN when the
+ * service stops, -EIO.
+ */
+int api_events(struct service *service, int64_t after, unsigned ms, bool *reset,
+        api_event_f *each, void *context);
+
+/** The newest event's number: where a stream without Last-Event-ID begins. */
+int64_t api_events_last(struct service *service);
+
+/* -- health and figures --------------------------------------------------------------- */
+
+struct api_check {
+    const char *name; /* "store", "clerk", "engine", "recovery", "draining" */
+    bool ok;
+};
+
+/** Is the process able to move (clerk and loops turn)? No disk, no lock of long hold. */
+unsigned api_live(struct service *service, struct api_check *checks, unsigned room);
+/** Can it serve (store writable, recovery finished, not draining)? The same cost. */
+unsigned api_ready(struct service *service, struct api_check *checks, unsigned room);
+
+/** Figures as Prometheus text families, all but those of HTTP and the process. Owned by the
+    caller, free(). NULL: out of memory or no reader in time. */
+char *api_metrics(struct service *service, size_t *length);
+
+#endif

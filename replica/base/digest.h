@@ -1,0 +1,27 @@
+/* replica/base/digest.h - digests and zero detection over memory. Any thread, no state. */
+#ifndef REPLICA_BASE_DIGEST_H
+#define REPLICA_BASE_DIGEST_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct digest128 {
+    uint64_t low, high;
+};
+
+/** XXH3-128. Finds change, not malice. */
+struct digest128 digest_xxh3(const void *bytes, size_t length);
+
+bool digest_equal(struct digest128 a, struct digest128 b);
+
+/** CRC32C (Castagnoli), initial ~0, final inversion, as in RFC 7143 and RFC 3720 B.4. */
+uint32_t digest_crc32c(const void *bytes, size_t length);
+
+/** SHA-256 (GnuTLS). */
+void digest_sha256(const void *bytes, size_t length, uint8_t digest[32]);
+
+/** True when every byte is zero (ISA-L). Length 0 is true. */
+bool digest_is_zero(const void *bytes, size_t length);
+
+#endif

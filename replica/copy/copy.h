@@ -1,0 +1,60 @@
+/* replica/copy/copy.h - one copy between two open devices on one loop.
+ *
+ * A pump: reads ahead, writes out of order as reads land, one watermark of what is flushed.
+ * Pure of syscalls and clocks but the loop's, so it runs on the simulated loop unchanged.
+ * Everything on the devices' loop.
+ */
+#ifndef REPLICA_COPY_COPY_H
+#define REPLICA_COPY_COPY_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "replica/base/fault.h"
+#include "replica/block/device.h"
+
+struct copy;
+
+enum copy_kind { COPY_FULL, COPY_DELTA, COPY_VERIFY };
+
+struct copy_figures {
+    uint64_t total, done, skipped, written, read, watermark;
+};
+
+struct copy_options {
+    enum copy_kind kind;
+    struct block_device *source, *target; /* borrowed until @ended; same loop */
+    uint64_t watermark;      /* start here; a whole number of chunks or 0 */
+    uint64_t skipped, written;
+    bool target_zero;        /* proven zero from the watermark on */
+    bool verify;             /* read both back after the last flush */
+    uint64_t limit;          /* bytes a second, 0 none */
+    struct digest_sidecar *sidecar; /* NULL: none. See sidecar.h */
+    /** The watermark moved; called after each flush. */
+    void (*progress)(void *context, const struct copy_figures *figures);
+    /** The last call: 0 done and flushed; -ECANCELED stopped; -EILSEQ a difference found
+        by verify; else the device's errno, @on_target says whose. The copy is freed after. */
+    void (*ended)(void *context, int result, bool on_target,
+            const struct copy_figures *figures, const struct fault *fault);
+    void *context;
+};
+
+/**
+ * Start. The source is never written; nothing at or past the source's size is written on
+ * the target but the zeros that fill its last block. NULL when out of memory.
+ * The target must hold the source's size rounded up to its block (checked: our own bug).
+ */
+struct copy *copy_start(const struct copy_options *options);
+
+/** Read no more; write what was read, flush, then @ended(-ECANCELED). */
+void copy_drain(struct copy *copy);
+
+/** Wait only for what is in flight, do not flush, then @ended(-ECANCELED). */
+void copy_drop(struct copy *copy);
+
+void copy_set_limit(struct copy *copy, uint64_t limit);
+
+/** As of now, not flushed. */
+void copy_figures(const struct copy *copy, struct copy_figures *figures);
+
+#endif

@@ -1,0 +1,100 @@
+/* replica/loop/loop.h - one thread's event loop: post, timer, descriptor watch, work off-loop.
+ *
+ * Two implementations stand behind this face: libuv (loop_uv.c) and the simulated loop
+ * (loop_sim.c: a fake clock and a seeded random order). Code above knows neither.
+ *
+ * Threads: everything here is called on the loop's own thread, but loop_post(), which any
+ * thread may call. Callbacks run on the loop's thread, never from inside the call that
+ * asked for them. Nothing here allocates per call: the caller embeds the structs below in
+ * its own and keeps them alive until the callback, or until the stop call returns.
+ */
+#ifndef REPLICA_LOOP_LOOP_H
+#define REPLICA_LOOP_LOOP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "replica/base/clock.h"
+
+struct loop;
+
+/** A call handed to the loop. @run is set by the caller; the rest is the loop's. */
+struct loop_task {
+    void (*run)(struct loop_task *);
+    struct loop_task *next;
+    bool queued;
+};
+
+struct loop_timer {
+    void (*fire)(struct loop_timer *);
+    struct instant due;   /* the loop's from here on */
+    uint64_t order;       /* timers of one instant fire in the order of starting */
+    size_t place;         /* 1-based place in the heap, 0 = idle */
+};
+
+enum loop_events { LOOP_READABLE = 1, LOOP_WRITABLE = 2 };
+
+struct loop_watch {
+    void (*ready)(struct loop_watch *, unsigned events); /* LOOP_* bits; errors as both */
+    void *handle;                                        /* the loop's */
+};
+
+/** @work runs on a thread of the pool (it may block), then @done on the loop. */
+struct loop_work {
+    void (*work)(struct loop_work *);
+    void (*done)(struct loop_work *);
+    struct loop *loop; /* the loop's from here on */
+    struct loop_work *next;
+    void *handle;
+};
+
+/** Run @task on @loop soon, in posting order. A task that is queued must not be posted again. */
+void loop_post(struct loop *loop, struct loop_task *task);
+
+/** True on the loop's own thread. For checks on entry. */
+bool loop_is_mine(const struct loop *loop);
+
+/** The loop's clock, as of this turn. */
+struct instant loop_now(struct loop *loop);
+
+/** (Re)start a timer: fires once after @ms. Stop is harmless when idle. */
+void loop_timer_start(struct loop *loop, struct loop_timer *timer, uint64_t ms);
+void loop_timer_stop(struct loop *loop, struct loop_timer *timer);
+bool loop_timer_active(const struct loop_timer *timer);
+
+/**
+ * Watch @fd, which stays the caller's, for @events until stopped; level triggered.
+ * Set again to change the events. Stop before the descriptor is closed.
+ * Returns 0 or a negative errno (-ENOSYS on the simulated loop).
+ */
+int loop_watch_set(struct loop *loop, struct loop_watch *watch, int fd, unsigned events);
+void loop_watch_stop(struct loop *loop, struct loop_watch *watch);
+
+/**
+ * Run blocking work on the process-wide pool. Cannot be cancelled: the struct must live
+ * until @done. On the simulated loop @work runs on the same thread, at a random later step.
+ */
+void loop_work_start(struct loop *loop, struct loop_work *work);
+
+/* -- for the owner of a loop ------------------------------------------------------- */
+
+/** Owned by the caller, loop_destroy(). NULL when out of memory or descriptors. */
+struct loop *loop_uv_create(void);
+
+/** Run on the calling thread until loop_stop(). Makes that thread the loop's own. */
+void loop_run(struct loop *loop);
+
+/** Any thread. What was posted before it still runs; loop_run() then returns. */
+void loop_stop(struct loop *loop);
+
+/** Only after loop_run() returned, with no work under way. NULL is fine. */
+void loop_destroy(struct loop *loop);
+
+/**
+ * Milliseconds since the loop last began a turn, as seen by another thread: the
+ * watchdog of /livez. 0 while it sleeps in its poll.
+ */
+uint64_t loop_stalled_ms(const struct loop *loop);
+
+#endif
