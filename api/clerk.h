@@ -1,0 +1,62 @@
+/* api/clerk.h - one thread through which every change goes: the order of truth.
+ *
+ * Calls and notes queue up; the clerk takes all that is queued, runs each in a savepoint of
+ * one transaction, commits once (the group commit), then rings whom the changes concern and
+ * answers. It never waits for a device. Private to api/.
+ */
+#ifndef API_CLERK_H
+#define API_CLERK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "store/store.h"
+
+struct clerk;
+struct service;
+
+/** What a piece of work sees. On the clerk's thread, inside the transaction. */
+struct clerk_turn {
+    struct service *service;
+    struct store *store;
+    struct store_reader *reader; /* sees what this transaction has changed so far */
+    int64_t now;                 /* wall clock, ms, one for the whole batch */
+    int error;                   /* the first failure of turn_put() and kin; undone then */
+    bool schedule;               /* set: look at the job queue after the commit */
+};
+
+/** Return true to keep what was changed, false to take it back. */
+typedef bool clerk_work_f(struct clerk_turn *turn, void *context);
+
+/**
+ * Run @work and wait until it is durable. 0: done, kept or taken back as it chose;
+ * -ENOSPC, -EIO, -ENOMEM...: nothing of it was kept; -ESHUTDOWN. Any thread but the
+ * clerk's and the loops'.
+ */
+int clerk_call(struct clerk *clerk, clerk_work_f *work, void *context);
+
+/** For those who cannot wait (the loops): @run on the clerk's thread, soon. The note must
+    live until then; @run may free it. It is given back (run with turn->store) even in a drain. */
+struct clerk_note {
+    bool (*run)(struct clerk_turn *turn, struct clerk_note *note);
+    struct clerk_note *next;
+};
+void clerk_post(struct clerk *clerk, struct clerk_note *note);
+
+/** Put or delete a row; the first error sticks to the turn and undoes its work. */
+void turn_put(struct clerk_turn *turn, enum store_table table, const void *row);
+void turn_delete(struct clerk_turn *turn, enum store_table table, const void *row);
+
+/** store_get() through the turn: true when it is there. An error other than -ENOENT sticks. */
+bool turn_get(struct clerk_turn *turn, enum store_table table, const char *key, void *row);
+
+struct clerk *clerk_create(struct service *service, struct store *store);
+/** Finishes what is queued, then ends the thread. NULL is fine. */
+void clerk_destroy(struct clerk *clerk);
+/** Milliseconds since the clerk last turned with work waiting; 0: idle. For /livez. */
+uint64_t clerk_stalled_ms(struct clerk *clerk);
+
+/** Run service_tick() on the clerk's thread at @wall_ms or before (scans that fall due). */
+void clerk_wake_at(struct clerk *clerk, int64_t wall_ms);
+
+#endif
