@@ -1,4 +1,5 @@
-/* replica/base/check.h - what only our own code can break, checked in production too. */
+/* replica/base/check.h - what only our own code can break, checked in production too.
+ */
 #ifndef REPLICA_BASE_CHECK_H
 #define REPLICA_BASE_CHECK_H
 
@@ -7,7 +8,7 @@
  * trace records on standard error, then abort(). Never for input from outside. Any
  * thread.
  */
-#define check(condition)                                                                 \
+#define check(condition)                                                               \
     ((condition) ? (void)0 : check_failed(__FILE__, __LINE__, __func__, #condition))
 
 _Noreturn void check_failed(

@@ -22,7 +22,8 @@ uint64_t instant_ms_until(struct instant from, struct instant to);
 
 bool instant_reached(struct instant now, struct instant due);
 
-/** Wall clock, milliseconds since 1970 UTC. What is stored and shown; 0 means "never". */
+/** Wall clock, milliseconds since 1970 UTC. What is stored and shown; 0 means "never".
+ */
 int64_t clock_wall_ms(void);
 
 enum { CLOCK_TEXT = 25 }; /* "2026-11-21T20:00:00.123Z" and NUL */

@@ -1,4 +1,5 @@
-/* replica/base/digest.h - digests and zero detection over memory. Any thread, no state. */
+/* replica/base/digest.h - digests and zero detection over memory. Any thread, no state.
+ */
 #ifndef REPLICA_BASE_DIGEST_H
 #define REPLICA_BASE_DIGEST_H
 
@@ -15,7 +16,8 @@ struct digest128 digest_xxh3(const void *bytes, size_t length);
 
 bool digest_equal(struct digest128 a, struct digest128 b);
 
-/** CRC32C (Castagnoli), initial ~0, final inversion, as in RFC 7143 and RFC 3720 B.4. */
+/** CRC32C (Castagnoli), initial ~0, final inversion, as in RFC 7143 and RFC 3720 B.4.
+ */
 uint32_t digest_crc32c(const void *bytes, size_t length);
 
 /** SHA-256 (GnuTLS). */

@@ -7,11 +7,12 @@
  * in the read/write path. No secret, no absolute path of the host belongs in @why.
  */
 struct fault {
-    int error;     /* 0 or a negative errno, the same that the call returns */
+    int error; /* 0 or a negative errno, the same that the call returns */
     char why[160]; /* one sentence, no full stop, ends in NUL */
 };
 
-/** Fill @fault (may be NULL) and return @error, so that callers can `return fault_set(...)`. */
+/** Fill @fault (may be NULL) and return @error, so that callers can `return
+ * fault_set(...)`. */
 int fault_set(struct fault *fault, int error, const char *format, ...)
         __attribute__((format(printf, 3, 4)));
 

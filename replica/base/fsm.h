@@ -1,4 +1,5 @@
-/* replica/base/fsm.h - a state machine as a table: states and their allowed successors. */
+/* replica/base/fsm.h - a state machine as a table: states and their allowed successors.
+ */
 #ifndef REPLICA_BASE_FSM_H
 #define REPLICA_BASE_FSM_H
 
@@ -8,7 +9,7 @@
 /** One row a state, indexed by the state's number (at most 64 states). */
 struct fsm_state {
     const char *name; /* NULL: the number is not assigned */
-    uint64_t next;    /* bit n set: state n may follow */
+    uint64_t next; /* bit n set: state n may follow */
 };
 
 struct fsm_table {
@@ -17,10 +18,12 @@ struct fsm_table {
     unsigned count;
 };
 
-/** True when @to may follow @from. A state may always follow itself only if its own bit is set. */
+/** True when @to may follow @from. A state may always follow itself only if its own bit
+ * is set. */
 bool fsm_allows(const struct fsm_table *table, unsigned from, unsigned to);
 
-/** Moves @*state to @to, leaves a trace record; a move that is not allowed fails a check. */
+/** Moves @*state to @to, leaves a trace record; a move that is not allowed fails a
+ * check. */
 void fsm_move(const struct fsm_table *table, unsigned *state, unsigned to);
 
 #endif

@@ -6,7 +6,8 @@
 
 enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
 
-/** Set once by main before there are threads. JSON: one object a line; text: for people. */
+/** Set once by main before there are threads. JSON: one object a line; text: for
+ * people. */
 void log_setup(enum log_level level, bool json);
 
 /** What a line is about; NULL members are left out. Borrowed for the call. */
@@ -22,7 +23,7 @@ struct log_about {
 void log_event(enum log_level level, const char *event, struct log_about about,
         const char *format, ...) __attribute__((format(printf, 4, 5)));
 
-#define log_plain(level, event, ...)                                                     \
+#define log_plain(level, event, ...)                                                   \
     log_event(level, event, (struct log_about){ 0 }, __VA_ARGS__)
 
 /** "error", "warn", "info", "debug". False for anything else. */

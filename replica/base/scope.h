@@ -20,11 +20,11 @@ static inline void scope_close(int *fd)
         (void)close(*fd);
 }
 
-#define scoped_free scoped(scope_free)  /* free(), NULL is fine */
-#define scoped_fd scoped(scope_close)   /* close(), a negative one is left alone */
+#define scoped_free scoped(scope_free) /* free(), NULL is fine */
+#define scoped_fd scoped(scope_close) /* close(), a negative one is left alone */
 
 /** The struct that embeds @member, from a pointer to the member. */
-#define container_of(pointer, type, member)                                              \
+#define container_of(pointer, type, member)                                            \
     ((type *)(void *)((char *)(pointer)-offsetof(type, member)))
 
 #endif

@@ -1,4 +1,5 @@
-/* replica/base/trace.h - the ring of last events, always on, printed when a check fails. */
+/* replica/base/trace.h - the ring of last events, always on, printed when a check
+ * fails. */
 #ifndef REPLICA_BASE_TRACE_H
 #define REPLICA_BASE_TRACE_H
 
@@ -6,7 +7,8 @@
 
 /**
  * Leaves one binary record {time, @where, @a, @b} in this thread's ring of 512; the
- * oldest is overwritten. @where must be a string literal. Some ten nanoseconds, no lock.
+ * oldest is overwritten. @where must be a string literal. Some ten nanoseconds, no
+ * lock.
  */
 void trace(const char *where, uint64_t a, uint64_t b);
 
