@@ -1,12 +1,14 @@
-/* replica/loop/loop.h - one thread's event loop: post, timer, descriptor watch, work off-loop.
+/* replica/loop/loop.h - one thread's event loop: post, timer, descriptor watch, work
+ * off-loop.
  *
  * Two implementations stand behind this face: libuv (loop_uv.c) and the simulated loop
  * (loop_sim.c: a fake clock and a seeded random order). Code above knows neither.
  *
- * Threads: everything here is called on the loop's own thread, but loop_post(), which any
- * thread may call. Callbacks run on the loop's thread, never from inside the call that
- * asked for them. Nothing here allocates per call: the caller embeds the structs below in
- * its own and keeps them alive until the callback, or until the stop call returns.
+ * Threads: everything here is called on the loop's own thread, but loop_post(), which
+ * any thread may call. Callbacks run on the loop's thread, never from inside the call
+ * that asked for them. Nothing here allocates per call: the caller embeds the structs
+ * below in its own and keeps them alive until the callback, or until the stop call
+ * returns.
  */
 #ifndef REPLICA_LOOP_LOOP_H
 #define REPLICA_LOOP_LOOP_H
@@ -28,16 +30,17 @@ struct loop_task {
 
 struct loop_timer {
     void (*fire)(struct loop_timer *);
-    struct instant due;   /* the loop's from here on */
-    uint64_t order;       /* timers of one instant fire in the order of starting */
-    size_t place;         /* 1-based place in the heap, 0 = idle */
+    struct instant due; /* the loop's from here on */
+    uint64_t order; /* timers of one instant fire in the order of starting */
+    size_t place; /* 1-based place in the heap, 0 = idle */
 };
 
 enum loop_events { LOOP_READABLE = 1, LOOP_WRITABLE = 2 };
 
 struct loop_watch {
-    void (*ready)(struct loop_watch *, unsigned events); /* LOOP_* bits; errors as both */
-    void *handle;                                        /* the loop's */
+    void (*ready)(
+            struct loop_watch *, unsigned events); /* LOOP_* bits; errors as both */
+    void *handle; /* the loop's */
 };
 
 /** @work runs on a thread of the pool (it may block), then @done on the loop. */
@@ -49,10 +52,12 @@ struct loop_work {
     void *handle;
 };
 
-/** Run @task on @loop soon, in posting order. A task that is queued must not be posted again. */
+/** Run @task on @loop soon, in posting order. A task that is queued must not be posted
+ * again. */
 void loop_post(struct loop *loop, struct loop_task *task);
 
-/** True on the loop's own thread. For checks on entry. */
+/** True on the loop's own thread: the one that runs it, before that the one that made
+   it. For checks on entry. */
 bool loop_is_mine(const struct loop *loop);
 
 /** The loop's clock, as of this turn. */
@@ -68,12 +73,14 @@ bool loop_timer_active(const struct loop_timer *timer);
  * Set again to change the events. Stop before the descriptor is closed.
  * Returns 0 or a negative errno (-ENOSYS on the simulated loop).
  */
-int loop_watch_set(struct loop *loop, struct loop_watch *watch, int fd, unsigned events);
+int loop_watch_set(
+        struct loop *loop, struct loop_watch *watch, int fd, unsigned events);
 void loop_watch_stop(struct loop *loop, struct loop_watch *watch);
 
 /**
  * Run blocking work on the process-wide pool. Cannot be cancelled: the struct must live
- * until @done. On the simulated loop @work runs on the same thread, at a random later step.
+ * until @done. On the simulated loop @work runs on the same thread, at a random later
+ * step.
  */
 void loop_work_start(struct loop *loop, struct loop_work *work);
 
@@ -87,6 +94,13 @@ void loop_run(struct loop *loop);
 
 /** Any thread. What was posted before it still runs; loop_run() then returns. */
 void loop_stop(struct loop *loop);
+
+/**
+ * One turn on the calling thread, which must be the loop's own: waits until something
+ * is ready and runs it. False when nothing is left to wait for (the simulated loop) or
+ * the loop was stopped. For callers that wait for a flag of theirs, tests above all.
+ */
+bool loop_turn(struct loop *loop);
 
 /** Only after loop_run() returned, with no work under way. NULL is fine. */
 void loop_destroy(struct loop *loop);

@@ -1,4 +1,5 @@
-/* replica/loop/sim.h - the simulated loop: one thread, a fake clock, an order drawn from a seed.
+/* replica/loop/sim.h - the simulated loop: one thread, a fake clock, an order drawn
+ * from a seed.
  *
  * For tests. The same seed gives the same history, whatever machine runs it.
  */
@@ -10,10 +11,13 @@
 /** Owned by the caller, loop_destroy(). The clock starts at 1 s. */
 struct loop *loop_sim_create(uint64_t seed);
 
+/** False for a loop that keeps real time. */
+bool loop_is_simulated(const struct loop *loop);
+
 /**
  * Run one ready thing (a posted task, finished work or a due timer), chosen at random
- * among those that are ready; when none is, move the clock to the next timer. Posted tasks
- * keep their order among themselves. False when nothing is left at all.
+ * among those that are ready; when none is, move the clock to the next timer. Posted
+ * tasks keep their order among themselves. False when nothing is left at all.
  */
 bool loop_sim_step(struct loop *loop);
 
