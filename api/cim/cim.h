@@ -14,12 +14,17 @@ enum cim_method {
     CIM_CREATE_REPLICA,
     CIM_ATTACH_OR_MODIFY_REPLICA,
     CIM_MODIFY_SYNCHRONIZATION,
-    CIM_OTHER_METHOD
+    CIM_OTHER_METHOD,
+    CIM_POOL_METHOD,         /* the pool and element methods: 2 is Unknown, as CreateReplica's */
+    CIM_REQUEST_STATE_CHANGE /* ConcreteJob's: a map of its own */
 };
+
+/** The method of a MethodName ("CreateReplica"); CIM_OTHER_METHOD for one not told apart. */
+enum cim_method cim_method_named(const char *name);
 
 enum cim_map {
     CIM_COPY_TYPE,          /* copy_type.tbl.h */
-    CIM_RETURN_VALUE,       /* return_value.tbl.h; value 2 by cim_return_name() */
+    CIM_RETURN_VALUE,       /* the others' column; by method: cim_return_name() */
     CIM_SYNC_STATE,
     CIM_OPERATION,          /* ModifySynchronization.Operation 2..13 */
     CIM_JOB_STATE,
@@ -37,6 +42,7 @@ enum cim_map {
     CIM_PROBABLE_CAUSE,
     CIM_SEVERITY,
     CIM_THIN_POOL_TYPE,
+    CIM_REQUEST_RETURN,     /* RequestStateChange's return values */
     CIM_MAP_COUNT
 };
 
@@ -62,11 +68,12 @@ enum cim_copy_type_class {
 /** Which range @value falls in, by @method's own ranges (6-32767 / 6-4095 reserved). */
 enum cim_copy_type_class cim_copy_type_classify(enum cim_method method, int64_t value);
 
+#define ROW(value, symbol, create, others) symbol = value,
 enum cim_return {
-    CIM_OK = 0, CIM_NOT_SUPPORTED = 1, CIM_UNKNOWN = 2, CIM_TIMEOUT = 3, CIM_FAILED = 4,
-    CIM_INVALID_PARAMETER = 5, CIM_IN_USE = 6, CIM_JOB_STARTED = 4096,
+#include "api/cim/return_value.tbl.h"
     CIM_INVALID_TRANSITION = 4097 /* RequestStateChange */
 };
+#undef ROW
 
 /* Enumerators CIM_COPY_ASYNC, CIM_SYNC_INITIALIZED, CIM_OP_DETACH, CIM_JOB_RUNNING, ... */
 #define ROW(value, symbol, name) symbol = value,
@@ -81,6 +88,51 @@ enum cim_operation_value {
 };
 enum cim_job_state_value {
 #include "api/cim/job_state.tbl.h"
+};
+enum cim_requested_state_value {
+#include "api/cim/requested_state.tbl.h"
+};
+enum cim_copy_priority_value {
+#include "api/cim/copy_priority.tbl.h"
+};
+enum cim_replication_priority_value {
+#include "api/cim/replication_priority.tbl.h"
+};
+enum cim_initial_synchronization_value {
+#include "api/cim/initial_synchronization.tbl.h"
+};
+enum cim_copy_recovery_mode_value {
+#include "api/cim/copy_recovery_mode.tbl.h"
+};
+enum cim_copy_methodology_value {
+#include "api/cim/copy_methodology.tbl.h"
+};
+enum cim_replica_type_value {
+#include "api/cim/replica_type.tbl.h"
+};
+enum cim_usage_value {
+#include "api/cim/usage.tbl.h"
+};
+enum cim_health_state_value {
+#include "api/cim/health_state.tbl.h"
+};
+enum cim_operational_status_value {
+#include "api/cim/operational_status.tbl.h"
+};
+enum cim_error_type_value {
+#include "api/cim/error_type.tbl.h"
+};
+enum cim_probable_cause_value {
+#include "api/cim/probable_cause.tbl.h"
+};
+enum cim_severity_value {
+#include "api/cim/severity.tbl.h"
+};
+enum cim_thin_pool_type_value {
+#include "api/cim/thin_pool_type.tbl.h"
+};
+enum cim_request_return_value {
+#include "api/cim/request_return.tbl.h"
 };
 #undef ROW
 

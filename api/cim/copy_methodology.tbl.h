@@ -1,0 +1,12 @@
+/* api/cim/copy_methodology.tbl.h - CopyMethodology, DesiredCopyMethodology. ROW(value, symbol, name). */
+ROW(0, CIM_METHODOLOGY_NOT_SPECIFIED, "Not Specified")
+ROW(1, CIM_METHODOLOGY_OTHER, "Other")
+ROW(2, CIM_METHODOLOGY_IMPLEMENTATION_DECIDES, "Implementation decides")
+ROW(3, CIM_METHODOLOGY_FULL_COPY, "Full-Copy")
+ROW(4, CIM_METHODOLOGY_INCREMENTAL, "Incremental")
+ROW(5, CIM_METHODOLOGY_DIFFERENTIAL, "Differential")
+ROW(6, CIM_METHODOLOGY_COPY_ON_WRITE, "Copy-On-Write")
+ROW(7, CIM_METHODOLOGY_COPY_ON_ACCESS, "Copy-On-Access")
+ROW(8, CIM_METHODOLOGY_DELTA_UPDATE, "Delta-Update")
+ROW(9, CIM_METHODOLOGY_SNAP_AND_CLONE, "Snap-And-Clone")
+ROW(10, CIM_METHODOLOGY_COPY_BEFORE_ACTIVATION, "Copy-Before-Activation")

@@ -1,0 +1,12 @@
+/* api/cim/error_type.tbl.h - CIM_Error.ErrorType. ROW(value, symbol, name). */
+ROW(0, CIM_ERROR_UNKNOWN, "Unknown")
+ROW(1, CIM_ERROR_OTHER, "Other")
+ROW(2, CIM_ERROR_COMMUNICATIONS, "Communications Error")
+ROW(3, CIM_ERROR_QUALITY_OF_SERVICE, "Quality of Service Error")
+ROW(4, CIM_ERROR_SOFTWARE, "Software Error")
+ROW(5, CIM_ERROR_HARDWARE, "Hardware Error")
+ROW(6, CIM_ERROR_ENVIRONMENTAL, "Environmental Error")
+ROW(7, CIM_ERROR_SECURITY, "Security Error")
+ROW(8, CIM_ERROR_OVERSUBSCRIPTION, "Oversubscription Error")
+ROW(9, CIM_ERROR_UNAVAILABLE_RESOURCE, "Unavailable Resource Error")
+ROW(10, CIM_ERROR_UNSUPPORTED_OPERATION, "Unsupported Operation Error")

@@ -1,0 +1,12 @@
+/* api/cim/job_state.tbl.h - CIM_ConcreteJob.JobState. ROW(value, symbol, name). */
+ROW(2, CIM_JOB_NEW, "New")
+ROW(3, CIM_JOB_STARTING, "Starting")
+ROW(4, CIM_JOB_RUNNING, "Running")
+ROW(5, CIM_JOB_SUSPENDED, "Suspended")
+ROW(6, CIM_JOB_SHUTTING_DOWN, "Shutting Down")
+ROW(7, CIM_JOB_COMPLETED, "Completed")
+ROW(8, CIM_JOB_TERMINATED, "Terminated")
+ROW(9, CIM_JOB_KILLED, "Killed")
+ROW(10, CIM_JOB_EXCEPTION, "Exception")
+ROW(11, CIM_JOB_SERVICE, "Service")
+ROW(12, CIM_JOB_QUERY_PENDING, "Query Pending")

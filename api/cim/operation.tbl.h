@@ -1,0 +1,13 @@
+/* api/cim/operation.tbl.h - ModifySynchronization.Operation. ROW(value, symbol, name). */
+ROW(2, CIM_OP_DETACH, "Detach")
+ROW(3, CIM_OP_FRACTURE, "Fracture")
+ROW(4, CIM_OP_RESYNC, "Resync")
+ROW(5, CIM_OP_RESTORE, "Restore")
+ROW(6, CIM_OP_PREPARE, "Prepare")
+ROW(7, CIM_OP_UNPREPARE, "Unprepare")
+ROW(8, CIM_OP_QUIESCE, "Quiesce")
+ROW(9, CIM_OP_UNQUIESCE, "Unquiesce")
+ROW(10, CIM_OP_RESET_TO_SYNC, "Reset To Sync")
+ROW(11, CIM_OP_RESET_TO_ASYNC, "Reset To Async")
+ROW(12, CIM_OP_START_COPY, "Start Copy")
+ROW(13, CIM_OP_STOP_COPY, "Stop Copy")

@@ -1,0 +1,11 @@
+/* api/cim/usage.tbl.h - CIM_StorageExtent.Usage, those that can concern a replica. ROW(value, symbol, name). */
+ROW(1, CIM_USAGE_OTHER, "Other")
+ROW(2, CIM_USAGE_UNRESTRICTED, "Unrestricted")
+ROW(4, CIM_USAGE_REPLICATION_SERVICES, "Reserved by Replication Services")
+ROW(6, CIM_USAGE_LOCAL_SOURCE, "Local Replica Source")
+ROW(7, CIM_USAGE_REMOTE_SOURCE, "Remote Replica Source")
+ROW(8, CIM_USAGE_LOCAL_TARGET, "Local Replica Target")
+ROW(9, CIM_USAGE_REMOTE_TARGET, "Remote Replica Target")
+ROW(10, CIM_USAGE_LOCAL_SOURCE_OR_TARGET, "Local Replica Source or Target")
+ROW(11, CIM_USAGE_REMOTE_SOURCE_OR_TARGET, "Remote Replica Source or Target")
+ROW(12, CIM_USAGE_DELTA_TARGET, "Delta Replica Target")
