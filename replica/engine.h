@@ -34,7 +34,7 @@ struct engine_options {
     unsigned loops;                  /* worker threads; 0: one per core */
     const struct engine_pool *pools;
     size_t pool_count;
-    const struct address_allow *allow; /* portals that may be spoken to */
+    const struct portal_rule *allow; /* portals that may be spoken to */
     size_t allow_count;
     const char *credentials;         /* path of the directory of credential files; NULL: none */
     const char *state_directory;     /* path where digest sidecars live; NULL: none */
