@@ -1,8 +1,8 @@
 /* replica/copy/copy.h - one copy between two open devices on one loop.
  *
- * A pump: reads ahead, writes out of order as reads land, one watermark of what is flushed.
- * Pure of syscalls and clocks but the loop's, so it runs on the simulated loop unchanged.
- * Everything on the devices' loop.
+ * A pump: reads ahead, writes out of order as reads land, one watermark of what is
+ * flushed. Pure of syscalls and clocks but the loop's, so it runs on the simulated loop
+ * unchanged. Everything on the devices' loop.
  */
 #ifndef REPLICA_COPY_COPY_H
 #define REPLICA_COPY_COPY_H
@@ -17,44 +17,62 @@ struct copy;
 
 enum copy_kind { COPY_FULL, COPY_DELTA, COPY_VERIFY };
 
+/** Bytes. Those given to @progress and @ended are true of the flushed part: skipped +
+    written is the watermark, whatever was begun and lost. */
 struct copy_figures {
-    uint64_t total, done, skipped, written, read, watermark;
+    uint64_t total; /* of the source */
+    uint64_t done; /* dealt with; with @verify a byte is done when it is read back, half
+                      done when it is written. Only grows; total exactly at success */
+    uint64_t skipped; /* not sent: zeros that the target holds or makes itself, equal
+                         bytes */
+    uint64_t written; /* sent to the target by write */
+    uint64_t watermark; /* all below is flushed on the target. VERIFY: all below is
+                           equal */
+    uint64_t verified; /* read back and found equal, from the start */
+    uint64_t read; /* read from either device by this copy, for rates and metrics */
+    uint64_t sent; /* written by this copy, the part that is not flushed too */
 };
 
 struct copy_options {
     enum copy_kind kind;
     struct block_device *source, *target; /* borrowed until @ended; same loop */
-    uint64_t watermark;      /* start here; a whole number of chunks or 0 */
+    uint64_t
+            watermark; /* start here: one that a copy of the same pair reported, or 0 */
+    uint64_t verified; /* VERIFY is @watermark; else where the reading back goes on */
     uint64_t skipped, written;
-    bool target_zero;        /* proven zero from the watermark on */
-    bool verify;             /* read both back after the last flush */
-    uint64_t limit;          /* bytes a second, 0 none */
-    struct digest_sidecar *sidecar; /* NULL: none. See sidecar.h */
-    /** The watermark moved; called after each flush. */
+    bool target_zero; /* proven zero from the watermark on */
+    bool verify; /* read both back after the last flush */
+    unsigned window; /* requests in flight; 0: what suits the devices (at most 8) */
+    uint64_t limit; /* bytes a second, 0 none */
+    struct digest_sidecar *sidecar; /* must be NULL: a delta compares with the target */
+    /** The watermark (or the verified part) moved. */
     void (*progress)(void *context, const struct copy_figures *figures);
-    /** The last call: 0 done and flushed; -ECANCELED stopped; -EILSEQ a difference found
-        by verify; else the device's errno, @on_target says whose. The copy is freed after. */
+    /** The last call: 0 done and flushed; -ECANCELED stopped; -EILSEQ a difference
+       found by verify; else the device's errno, @on_target says whose. The copy is
+       freed after. */
     void (*ended)(void *context, int result, bool on_target,
             const struct copy_figures *figures, const struct fault *fault);
     void *context;
 };
 
 /**
- * Start. The source is never written; nothing at or past the source's size is written on
- * the target but the zeros that fill its last block. NULL when out of memory.
- * The target must hold the source's size rounded up to its block (checked: our own bug).
+ * Start. The source is never written; nothing at or past the source's size is written
+ * on the target but the zeros that fill its last block. NULL when out of memory. The
+ * target must hold the source's size rounded up to its block (checked: our own bug).
  */
 struct copy *copy_start(const struct copy_options *options);
 
-/** Read no more; write what was read, flush, then @ended(-ECANCELED). */
+/** Read no more; write what was read, flush, then @ended(-ECANCELED), or 0 when that
+ * was all. */
 void copy_drain(struct copy *copy);
 
 /** Wait only for what is in flight, do not flush, then @ended(-ECANCELED). */
 void copy_drop(struct copy *copy);
 
+/** What is in flight is not called back. */
 void copy_set_limit(struct copy *copy, uint64_t limit);
 
-/** As of now, not flushed. */
+/** As of now: done, skipped and written count what is not flushed yet too. */
 void copy_figures(const struct copy *copy, struct copy_figures *figures);
 
 #endif

@@ -1,0 +1,502 @@
+/* replica/copy/copy.c - the life of a copy: passes, pieces, flushes, the end.
+ *
+ * What may be told is what is flushed. A flush covers the writes that were done before
+ * it, so the position is taken when it begins and told when it is good. The very first
+ * one is never left out, even if this copy wrote nothing: an earlier one may have
+ * written what this one finds equal, or finds to be a hole, and the power may still
+ * take that back.
+ */
+#include "replica/copy/copy.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "replica/base/check.h"
+#include "replica/base/checked.h"
+#include "replica/base/scope.h"
+#include "replica/base/trace.h"
+#include "replica/copy/inside.h"
+
+enum {
+    TICK_MS = 1000, /* a flush is this late at most, when something moved */
+    FLUSH_BYTES =
+            96 << 20, /* what is copied again after a crash, at most about twice */
+    ALIGNMENT = 4096 /* of buffers: direct I/O */
+};
+
+/* -- what is told --------------------------------------------------------------------
+ */
+
+static void figures_fill(const struct copy *copy, const struct tally *tally,
+        uint64_t verified, struct copy_figures *figures)
+{
+    bool second = copy->options.verify && copy->options.kind != COPY_VERIFY;
+
+    if (copy->options.kind == COPY_VERIFY)
+        verified = tally->position;
+    *figures = (struct copy_figures){ .total = copy->total,
+        .done = second ? (tally->position + verified) / 2 : tally->position,
+        .skipped = tally->skipped,
+        .written = tally->written,
+        .watermark = copy->flushed.position,
+        .verified = verified,
+        .read = copy->read,
+        .sent = copy->sent };
+}
+
+void copy_figures(const struct copy *copy, struct copy_figures *figures)
+{
+    bool second = copy->pass != copy->options.kind;
+
+    figures_fill(copy, second ? &copy->flushed : &copy->ledger.low,
+            second ? copy->ledger.low.position : copy->verified, figures);
+}
+
+static void progress_tell(struct copy *copy)
+{
+    struct copy_figures figures;
+
+    figures_fill(copy, &copy->flushed, copy->verified, &figures);
+    if (copy->options.progress)
+        copy->options.progress(copy->options.context, &figures);
+}
+
+/* All below @tally is flushed (or, in the second pass, read back). */
+static void advance(struct copy *copy, const struct tally *tally)
+{
+    if (copy->pass != copy->options.kind)
+        copy->verified = tally->position;
+    else
+        copy->flushed = *tally;
+    progress_tell(copy);
+}
+
+static uint64_t told(const struct copy *copy)
+{
+    return copy->pass != copy->options.kind ? copy->verified : copy->flushed.position;
+}
+
+/* -- the end -------------------------------------------------------------------------
+ */
+
+void copy_fail(struct copy *copy, int result, bool on_target, const char *verb,
+        uint64_t offset)
+{
+    const struct block_device *device = on_target ? copy->target : copy->source;
+    const char *words = block_last_words(device);
+
+    if (copy->result)
+        return;
+    trace("copy_fail", (uint64_t)-result, offset);
+    copy->result = result;
+    copy->on_target = on_target;
+    fault_set(&copy->fault, result, "the %s could not be %s at byte %llu: %s",
+            on_target ? "target" : "source", verb, (unsigned long long)offset,
+            words[0] ? words : strerrordesc_np(-result));
+}
+
+static void copy_end(struct copy *copy, int result)
+{
+    struct copy_figures figures;
+
+    if (copy->kicked) /* its task still lies in the loop's queue: it comes back here */
+        return;
+    loop_timer_stop(copy->loop, &copy->tick);
+    loop_timer_stop(copy->loop, &copy->pace);
+    if (result == -ECANCELED)
+        fault_set(&copy->fault, result, "stopped");
+    figures_fill(copy, &copy->flushed, copy->verified, &figures);
+    copy->options.ended(
+            copy->options.context, result, copy->on_target, &figures, &copy->fault);
+    free(copy->arena);
+    free(copy);
+}
+
+/* -- flushing ------------------------------------------------------------------------
+ */
+
+static void flush_done(struct block_request *request, int result)
+{
+    struct copy *copy = container_of(request, struct copy, flush);
+
+    copy->flush_active = false;
+    if (result == 0)
+        advance(copy, &copy->flushing);
+    else
+        copy_fail(copy, result, true, "flushed", copy->flushing.position);
+    copy_pump(copy);
+}
+
+static void flush_start(struct copy *copy)
+{
+    copy->flush_active = true;
+    copy->flushing = copy->ledger.low;
+    copy->unflushed = 0;
+    /* Writes under way are not covered by it; what they leave behind is. */
+    copy->dirty = copy->busy > 0;
+    copy->flush = (struct block_request){ .op = BLOCK_FLUSH, .done = flush_done };
+    block_submit(copy->target, &copy->flush);
+}
+
+/* Tell how far it is when that is due, by a flush where one is needed. */
+static void flush_consider(struct copy *copy, bool now)
+{
+    const struct tally low = copy->ledger.low;
+    bool moved = low.position > told(copy);
+
+    if (copy->flush_active || !moved)
+        return;
+    if (!now && !copy->tick_due && copy->unflushed < FLUSH_BYTES)
+        return;
+    copy->tick_due = false;
+    if (copy->dirty && copy->pass != COPY_VERIFY)
+        flush_start(copy);
+    else
+        advance(copy, &low);
+}
+
+/* -- pieces --------------------------------------------------------------------------
+ */
+
+static void plan_zero(struct copy *copy, struct piece *piece)
+{
+    uint64_t run, end = piece->offset + piece->length;
+
+    if (piece->target_zero)
+        return;
+    run = map_zero_run(&copy->target_map, piece->offset, end);
+    if (run >= min_u64(MAP_HOLE_MIN, piece->length)) {
+        piece->target_zero = true;
+        piece->length = run;
+        return;
+    }
+    piece->length = map_data_run(&copy->target_map, piece->offset, piece->length);
+    piece->length = min_u64(piece->length,
+            copy->pass == COPY_FULL ? slot_zero_max(copy) : copy->piece_max);
+}
+
+static void plan_piece(struct copy *copy, struct piece *piece)
+{
+    uint64_t rest = copy->total - copy->cursor, zero, most;
+
+    *piece = (struct piece){ .offset = copy->cursor,
+        .target_zero = copy->options.target_zero && copy->pass != COPY_VERIFY };
+    zero = map_zero_run(&copy->source_map, copy->cursor, copy->total);
+    if (zero && zero >= min_u64(MAP_HOLE_MIN, rest)) {
+        piece->source_zero = true;
+        piece->length = zero;
+        plan_zero(copy, piece);
+        return;
+    }
+    most = throttle_piece(&copy->throttle, copy->unit, copy->piece_max);
+    piece->length = map_data_run(&copy->source_map, copy->cursor, min_u64(most, rest));
+    if (!piece->target_zero)
+        piece->target_zero = map_zero_run(&copy->target_map, copy->cursor,
+                                     copy->cursor + piece->length) == piece->length;
+}
+
+/* Bytes that the limit counts: those that must be moved. */
+static uint64_t piece_cost(const struct copy *copy, const struct piece *piece)
+{
+    bool sent = copy->pass != COPY_FULL || copy->zero_way == ZERO_BY_WRITE;
+
+    return piece->source_zero && !sent ? 0 : piece->length;
+}
+
+static void piece_start(struct copy *copy)
+{
+    struct slot *slot = copy->idle;
+    struct piece piece;
+    unsigned entry;
+
+    plan_piece(copy, &piece);
+    check(piece.length > 0 && piece.length <= copy->total - copy->cursor);
+    copy->cursor += piece.length;
+    entry = ledger_begin(&copy->ledger, copy->cursor);
+    if (piece.source_zero && piece.target_zero) {
+        ledger_finish(&copy->ledger, entry, piece.length, 0);
+        return;
+    }
+    throttle_spend(&copy->throttle, piece_cost(copy, &piece), loop_now(copy->loop));
+    copy->idle = slot->next_idle;
+    slot_start(slot, &piece, entry);
+}
+
+static bool maps_ready(struct copy *copy)
+{
+    bool source = map_ready(&copy->source_map, copy->cursor, copy->total);
+    uint64_t end = round_up(copy->total, copy->target->block_size);
+    bool target = map_ready(&copy->target_map, copy->cursor, end);
+
+    return source && target;
+}
+
+static bool paced(struct copy *copy)
+{
+    uint64_t ms = throttle_wait_ms(&copy->throttle, loop_now(copy->loop));
+
+    if (ms)
+        loop_timer_start(copy->loop, &copy->pace, ms);
+    return ms == 0;
+}
+
+static bool may_start(const struct copy *copy)
+{
+    return copy->result == 0 && copy->stop == COPY_GO_ON &&
+            copy->cursor < copy->total && copy->idle && !ledger_full(&copy->ledger);
+}
+
+/* -- passes --------------------------------------------------------------------------
+ */
+
+static void map_answered(struct copy *copy, int result, bool on_target)
+{
+    const struct block_device *device = on_target ? copy->target : copy->source;
+
+    /* A device that cannot tell is all data; one that is lost is lost. */
+    if (result && (device->broken || result == -ESTALE))
+        copy_fail(copy, result, on_target, "asked for its holes", copy->cursor);
+    copy_pump(copy);
+}
+
+static void source_map_answered(struct map *map, int result)
+{
+    map_answered(container_of(map, struct copy, source_map), result, false);
+}
+
+static void target_map_answered(struct map *map, int result)
+{
+    map_answered(container_of(map, struct copy, target_map), result, true);
+}
+
+/* Largest request of this pass: both devices take it, and it fits the slot's buffer,
+   that the two sides share when both are read. */
+static uint64_t pass_piece_max(const struct copy *copy)
+{
+    uint64_t most = copy->pass == COPY_FULL ? COPY_CHUNK : COPY_CHUNK / 2;
+
+    if (copy->source->max_transfer)
+        most = min_u64(most, copy->source->max_transfer);
+    if (copy->target->max_transfer)
+        most = min_u64(most, copy->target->max_transfer);
+    most -= most % copy->unit;
+    return most ? most : copy->unit;
+}
+
+static void pass_begin(struct copy *copy, enum copy_kind pass, struct tally start)
+{
+    bool reads_holes = pass != COPY_VERIFY; /* reading back trusts no map */
+
+    copy->pass = pass;
+    copy->cursor = start.position;
+    copy->piece_max = pass_piece_max(copy);
+    ledger_init(&copy->ledger, start);
+    map_init(&copy->source_map, copy->source, reads_holes, copy->unit,
+            source_map_answered);
+    map_init(&copy->target_map, copy->target, reads_holes && !copy->options.target_zero,
+            copy->unit, target_map_answered);
+}
+
+/* The pass is over and told: the next one, or the end. */
+static void pass_end(struct copy *copy)
+{
+    if (copy->options.verify && copy->pass != COPY_VERIFY) {
+        if (copy->stop != COPY_GO_ON) {
+            copy_end(copy, -ECANCELED);
+            return;
+        }
+        pass_begin(copy, COPY_VERIFY, (struct tally){ .position = copy->verified });
+        copy_pump(copy);
+        return;
+    }
+    copy_end(copy, 0);
+}
+
+/* Nothing is in flight but perhaps a flush, and nothing more may begin. */
+static void settle(struct copy *copy)
+{
+    uint64_t low = copy->ledger.low.position;
+    bool done = copy->result == 0 && low == copy->total;
+
+    if (copy->flush_active)
+        return;
+    /* What landed before a failure is worth a flush; once, and not on a dead device. */
+    if (copy->stop != COPY_DROP && !copy->target->broken && !copy->flush_last) {
+        copy->flush_last = copy->result != 0;
+        flush_consider(copy, true);
+        if (copy->flush_active)
+            return;
+    }
+    if (done && copy->dirty && copy->pass != COPY_VERIFY && copy->stop != COPY_DROP) {
+        flush_start(copy); /* nothing moved, but see the top of this file */
+        return;
+    }
+    if (copy->result)
+        copy_end(copy, copy->result);
+    else if (done && told(copy) == copy->total)
+        pass_end(copy);
+    else
+        copy_end(copy, -ECANCELED);
+}
+
+void copy_pump(struct copy *copy)
+{
+    while (may_start(copy) && maps_ready(copy) && paced(copy))
+        piece_start(copy);
+    if (copy->busy || copy->source_map.asking || copy->target_map.asking ||
+            (copy->result == 0 && copy->stop == COPY_GO_ON &&
+                    copy->cursor < copy->total))
+        flush_consider(copy, false);
+    else
+        settle(copy);
+}
+
+/* -- from outside --------------------------------------------------------------------
+ */
+
+static void kick_run(struct loop_task *task)
+{
+    struct copy *copy = container_of(task, struct copy, kick);
+
+    copy->kicked = false;
+    copy_pump(copy);
+}
+
+/* Go on from a callback of the loop, not from inside the caller's call. */
+static void kick(struct copy *copy)
+{
+    if (copy->kicked)
+        return;
+    copy->kicked = true;
+    loop_post(copy->loop, &copy->kick);
+}
+
+static void tick_fire(struct loop_timer *timer)
+{
+    struct copy *copy = container_of(timer, struct copy, tick);
+
+    loop_timer_start(copy->loop, &copy->tick, TICK_MS);
+    copy->tick_due = true;
+    copy_pump(copy);
+}
+
+static void pace_fire(struct loop_timer *timer)
+{
+    copy_pump(container_of(timer, struct copy, pace));
+}
+
+void copy_drain(struct copy *copy)
+{
+    if (copy->stop == COPY_GO_ON)
+        copy->stop = COPY_DRAIN;
+    kick(copy);
+}
+
+void copy_drop(struct copy *copy)
+{
+    copy->stop = COPY_DROP;
+    kick(copy);
+}
+
+void copy_set_limit(struct copy *copy, uint64_t limit)
+{
+    throttle_set(&copy->throttle, limit, loop_now(copy->loop));
+    kick(copy);
+}
+
+static enum zero_way zero_way_first(const struct block_device *target)
+{
+    unsigned caps = target->caps;
+
+    if ((caps & BLOCK_CAN_DISCARD) && (caps & BLOCK_DISCARD_ZEROES))
+        return ZERO_BY_DISCARD;
+    return caps & BLOCK_CAN_ZERO ? ZERO_BY_ZERO : ZERO_BY_WRITE;
+}
+
+static unsigned window_choose(const struct copy_options *options)
+{
+    unsigned useful = (unsigned)options->source->depth + options->target->depth;
+
+    if (options->window)
+        useful = options->window;
+    if (useful < 2)
+        return 2; /* one reads while the other writes */
+    return useful < COPY_SLOTS ? useful : COPY_SLOTS;
+}
+
+static bool slots_init(struct copy *copy)
+{
+    copy->slot_count = window_choose(&copy->options);
+    copy->arena = aligned_alloc(ALIGNMENT, (size_t)copy->slot_count * COPY_CHUNK);
+    if (!copy->arena)
+        return false;
+    for (unsigned i = 0; i < copy->slot_count; i++) {
+        struct slot *slot = &copy->slots[i];
+        slot->copy = copy;
+        slot->source_bytes = copy->arena + (size_t)i * COPY_CHUNK;
+        slot->target_bytes = slot->source_bytes + COPY_CHUNK / 2;
+        slot->next_idle = copy->idle;
+        copy->idle = slot;
+    }
+    return true;
+}
+
+static void copy_init(struct copy *copy, const struct copy_options *options)
+{
+    uint64_t a = options->source->block_size, b = options->target->block_size;
+
+    copy->options = *options;
+    copy->source = options->source;
+    copy->target = options->target;
+    copy->loop = options->source->loop;
+    copy->total = options->source->size;
+    copy->unit = a > b ? a : b;
+    copy->grain = round_up(COPY_GRAIN, copy->unit);
+    copy->zero_way = zero_way_first(copy->target);
+    copy->dirty = true;
+    copy->tick.fire = tick_fire;
+    copy->pace.fire = pace_fire;
+    copy->kick.run = kick_run;
+}
+
+static void copy_place(struct copy *copy)
+{
+    const struct copy_options *options = &copy->options;
+    uint64_t watermark = options->watermark;
+
+    if (watermark < copy->total)
+        watermark -= watermark % copy->unit;
+    copy->flushed = (struct tally){ watermark, options->skipped, options->written };
+    copy->verified = watermark == copy->total ? options->verified : 0;
+    if (copy->verified < copy->total)
+        copy->verified -= copy->verified % copy->unit;
+    pass_begin(copy, options->kind, copy->flushed);
+    throttle_init(&copy->throttle, options->limit,
+            (uint64_t)copy->slot_count * copy->piece_max);
+}
+
+struct copy *copy_start(const struct copy_options *options)
+{
+    const struct block_device *source = options->source, *target = options->target;
+    struct copy *copy;
+
+    check(source->loop == target->loop && loop_is_mine(source->loop));
+    check(round_up(source->size, target->block_size) <= target->size);
+    check(source->block_size <= COPY_GRAIN && target->block_size <= COPY_GRAIN);
+    check(options->watermark <= source->size && options->verified <= source->size);
+    check(options->ended && !options->sidecar);
+
+    copy = calloc(1, sizeof(*copy));
+    if (!copy)
+        return NULL;
+    copy_init(copy, options);
+    if (!slots_init(copy)) {
+        free(copy);
+        return NULL;
+    }
+    copy_place(copy);
+    loop_timer_start(copy->loop, &copy->tick, TICK_MS);
+    kick(copy);
+    return copy;
+}

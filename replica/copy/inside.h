@@ -1,0 +1,123 @@
+/* replica/copy/inside.h - what copy.c and slot.c share; nobody else includes it.
+ *
+ * A copy runs in passes (the copy or delta itself, then the reading back). A pass cuts
+ * [cursor, total) into pieces, in order. A piece that moves bytes takes a slot, which
+ * owns its buffer and its requests, so that nothing is allocated and nothing copied on
+ * the way:
+ *
+ *      plan -> read (source, target, both or neither) -> runs (write, zero) -> ledger
+ *
+ * Slots finish in any order; the ledger knows up to where all is finished, and a flush
+ * begun there makes that the watermark.
+ */
+#ifndef REPLICA_COPY_INSIDE_H
+#define REPLICA_COPY_INSIDE_H
+
+#include "replica/copy/copy.h"
+#include "replica/copy/ledger.h"
+#include "replica/copy/map.h"
+#include "replica/copy/throttle.h"
+
+enum {
+    COPY_CHUNK =
+            1 << 20, /* bytes of one slot's buffer: 4 MiB and more collapse on iSCSI */
+    COPY_GRAIN = 64 << 10, /* bytes: what is found zero, or different, by itself */
+    COPY_GRAINS = COPY_CHUNK / COPY_GRAIN,
+    COPY_SLOTS = 8
+};
+
+/** How zeros get to the target, the cheapest first. */
+enum zero_way { ZERO_BY_DISCARD, ZERO_BY_ZERO, ZERO_BY_WRITE };
+
+struct piece {
+    uint64_t offset, length; /* bytes of the source */
+    bool source_zero; /* need not be read: zeros */
+    bool target_zero; /* need not be zeroed */
+};
+
+struct slot;
+
+/** A range of a piece that is written in one way, in as many requests as that takes. */
+struct run {
+    struct slot *slot;
+    bool zero; /* zeros, in the copy's way; else bytes of the slot */
+    enum zero_way way; /* of the request that is in flight */
+    uint64_t offset, end; /* what is left; bytes of the target */
+    struct iovec iov;
+    struct block_request request;
+};
+
+struct slot {
+    struct copy *copy;
+    struct slot *next_idle;
+    struct piece piece;
+    unsigned entry; /* in the ledger */
+    unsigned pending; /* requests, or runs, in flight */
+    bool failed; /* one of them failed: the piece is not finished */
+    uint64_t written;
+    uint8_t *source_bytes, *target_bytes;
+    struct iovec source_iov, target_iov;
+    struct block_request source_read, target_read;
+    struct run runs[COPY_GRAINS];
+};
+
+enum copy_stop { COPY_GO_ON, COPY_DRAIN, COPY_DROP };
+
+struct copy {
+    struct copy_options options;
+    struct block_device *source, *target;
+    struct loop *loop;
+    uint64_t total; /* bytes of the source */
+    uint64_t unit; /* bytes: whole blocks of both */
+    uint64_t grain; /* bytes, whole units */
+    uint64_t piece_max; /* bytes one request of this pass may move */
+    enum zero_way zero_way;
+    struct throttle throttle;
+
+    enum copy_kind pass; /* VERIFY also as the second pass of the others */
+    uint64_t cursor; /* all below has begun */
+    struct ledger ledger;
+    struct map source_map, target_map;
+    struct slot *idle;
+    unsigned busy; /* slots */
+
+    struct tally flushed; /* what may be told */
+    struct tally flushing; /* what will be, when the flush that is under way is good */
+    uint64_t verified; /* of the second pass */
+    bool flush_active, flush_last;
+    bool dirty; /* something may wait for a flush */
+    uint64_t unflushed; /* bytes sent since the last one began */
+    bool tick_due;
+    struct block_request flush;
+    struct loop_timer tick, pace;
+    struct loop_task kick;
+    bool kicked;
+
+    enum copy_stop stop;
+    int result; /* of the first failure */
+    bool on_target;
+    uint64_t differs_at; /* bytes: where the fault's difference begins */
+    struct fault fault;
+    uint64_t read, sent;
+
+    uint8_t *arena; /* the slots' buffers */
+    unsigned slot_count;
+    struct slot slots[COPY_SLOTS];
+};
+
+/** Something ended: begin what can be begun, end the copy when it is over. In copy.c.
+ */
+void copy_pump(struct copy *copy);
+
+/** Keep the first failure. @verb: "read", "written". In copy.c. */
+void copy_fail(struct copy *copy, int result, bool on_target, const char *verb,
+        uint64_t offset);
+
+/** Begin @piece, which is not zero on both sides, in an idle slot that is taken. In
+ * slot.c. */
+void slot_start(struct slot *slot, const struct piece *piece, unsigned entry);
+
+/** The largest zero run that one piece may ask for, bytes in whole units. In slot.c. */
+uint64_t slot_zero_max(const struct copy *copy);
+
+#endif

@@ -1,0 +1,382 @@
+/* replica/copy/slot.c - the life of one piece: read it, look at it, write what must be.
+ *
+ * After the read the piece is looked at in grains. Equal grains, and zeros that the
+ * target already has, are left out; other zeros go the cheapest safe way; the rest is
+ * written from the very buffer it was read into. Neighbouring grains of one fate are
+ * one run.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "replica/base/check.h"
+#include "replica/base/checked.h"
+#include "replica/base/digest.h"
+#include "replica/base/scope.h"
+#include "replica/copy/inside.h"
+
+enum {
+    ZEROS = 1 << 20, /* bytes of zeros to write from */
+    ZERO_SHORT = 256 << 10 /* bytes: WRITE SAME of less costs more than sending it */
+};
+
+static const uint64_t ZERO_MOST = (uint64_t)256 << 20; /* bytes of one discard */
+
+/* Only read. Not const, so that it takes no room in the executable. */
+static uint8_t zeros[ZEROS] __attribute__((aligned(4096)));
+
+enum fate { FATE_SKIP, FATE_ZERO, FATE_WRITE };
+
+static void run_submit(struct run *run);
+
+static uint64_t target_end(const struct copy *copy, uint64_t end)
+{
+    return round_up(end, copy->target->block_size);
+}
+
+uint64_t slot_zero_max(const struct copy *copy)
+{
+    uint64_t most = ZERO_MOST;
+
+    if (copy->zero_way == ZERO_BY_WRITE)
+        most = min_u64(copy->piece_max, ZEROS);
+    else if (copy->target->max_zero)
+        most = min_u64(most, copy->target->max_zero);
+    most -= most % copy->unit;
+    return most ? most : copy->unit; /* run_submit() cuts what is too long even then */
+}
+
+static void slot_end(struct slot *slot)
+{
+    struct copy *copy = slot->copy;
+
+    if (!slot->failed)
+        ledger_finish(&copy->ledger, slot->entry, slot->piece.length - slot->written,
+                slot->written);
+    slot->next_idle = copy->idle;
+    copy->idle = slot;
+    copy->busy--;
+    copy_pump(copy);
+}
+
+/* -- writing -------------------------------------------------------------------------
+ */
+
+/* It cannot do this, or not here; it may still take plain writes, which tell the truth.
+ */
+static bool way_lacks(int result)
+{
+    return result == -EOPNOTSUPP || result == -EREMOTEIO || result == -EINVAL;
+}
+
+static void way_give_up(struct copy *copy, enum zero_way way)
+{
+    if (copy->zero_way != way) /* another run has said so already */
+        return;
+    if (way == ZERO_BY_DISCARD && (copy->target->caps & BLOCK_CAN_ZERO))
+        copy->zero_way = ZERO_BY_ZERO;
+    else
+        copy->zero_way = ZERO_BY_WRITE;
+}
+
+static void run_account(struct run *run)
+{
+    struct slot *slot = run->slot;
+    uint64_t from = run->request.offset, length = run->request.length;
+    uint64_t end = slot->piece.offset + slot->piece.length;
+
+    run->offset += length;
+    slot->copy->unflushed += length;
+    if (run->request.op != BLOCK_WRITE)
+        return;
+    slot->written += min_u64(from + length, end) - from; /* without the padding */
+    slot->copy->sent += length;
+}
+
+static void run_done(struct block_request *request, int result)
+{
+    struct run *run = container_of(request, struct run, request);
+    struct slot *slot = run->slot;
+    struct copy *copy = slot->copy;
+
+    if (result && request->op != BLOCK_WRITE && way_lacks(result) &&
+            !copy->target->broken) {
+        way_give_up(copy, run->way);
+    } else if (result) {
+        slot->failed = true;
+        copy_fail(copy, result, true, "written", request->offset);
+    } else {
+        run_account(run);
+    }
+    if (!slot->failed && run->offset < run->end && copy->stop != COPY_DROP) {
+        run_submit(run);
+        return;
+    }
+    if (run->offset < run->end)
+        slot->failed = true;
+    if (--slot->pending == 0)
+        slot_end(slot);
+}
+
+/* How much of a run one request takes. */
+static uint64_t run_step(const struct copy *copy, const struct run *run)
+{
+    uint64_t left = run->end - run->offset, most = left;
+
+    if (run->zero && run->way == ZERO_BY_WRITE)
+        most = min_u64(ZEROS, copy->piece_max);
+    else if (run->zero && copy->target->max_zero)
+        most = copy->target->max_zero;
+    if (most >= left)
+        return left;
+    most -= most % copy->target->block_size;
+    return most ? most : copy->target->block_size;
+}
+
+static void run_submit(struct run *run)
+{
+    static const enum block_op ops[] = { BLOCK_DISCARD, BLOCK_ZERO, BLOCK_WRITE };
+    struct slot *slot = run->slot;
+    struct copy *copy = slot->copy;
+    uint64_t step;
+
+    run->way = copy->zero_way;
+    step = run_step(copy, run);
+    run->iov.iov_base =
+            run->zero ? zeros : slot->source_bytes + (run->offset - slot->piece.offset);
+    run->iov.iov_len = step;
+    run->request =
+            (struct block_request){ .op = run->zero ? ops[run->way] : BLOCK_WRITE,
+                .offset = run->offset,
+                .length = step,
+                .done = run_done };
+    if (run->request.op == BLOCK_WRITE) {
+        run->request.iov = &run->iov;
+        run->request.iovcnt = 1;
+    }
+    copy->dirty = true;
+    block_submit(copy->target, &run->request);
+}
+
+static void slot_write(struct slot *slot, unsigned count)
+{
+    slot->pending = count;
+    if (count == 0) {
+        slot_end(slot);
+        return;
+    }
+    for (unsigned i = 0; i < count; i++)
+        run_submit(&slot->runs[i]);
+}
+
+static void run_init(
+        struct slot *slot, unsigned at, uint64_t from, uint64_t end, bool zero)
+{
+    struct run *run = &slot->runs[at];
+
+    check(at < COPY_GRAINS);
+    run->slot = slot;
+    run->zero = zero;
+    run->offset = from;
+    run->end = end;
+}
+
+/* -- looking -------------------------------------------------------------------------
+ */
+
+/* Of @length bytes (padding included) @at bytes into the piece. */
+static enum fate grain_fate(const struct slot *slot, uint64_t at, uint64_t length)
+{
+    const struct copy *copy = slot->copy;
+    const struct piece *piece = &slot->piece;
+
+    if (piece->source_zero)
+        return digest_is_zero(slot->target_bytes + at, length) ? FATE_SKIP : FATE_ZERO;
+    if (copy->pass == COPY_DELTA && !piece->target_zero &&
+            memcmp(slot->source_bytes + at, slot->target_bytes + at, length) == 0)
+        return FATE_SKIP;
+    if (!piece->target_zero && copy->zero_way == ZERO_BY_WRITE)
+        return FATE_WRITE;
+    if (!digest_is_zero(slot->source_bytes + at, length))
+        return FATE_WRITE;
+    return piece->target_zero ? FATE_SKIP : FATE_ZERO;
+}
+
+/* A short run of zeros between bytes that are sent anyway is sent with them. */
+static void fates_smooth(const struct slot *slot, enum fate *fates, unsigned count)
+{
+    const struct copy *copy = slot->copy;
+    unsigned end;
+
+    if (copy->zero_way != ZERO_BY_ZERO || slot->piece.source_zero)
+        return;
+    for (unsigned i = 0; i < count; i = end) {
+        for (end = i + 1; end < count && fates[end] == fates[i]; end++)
+            ;
+        if (fates[i] != FATE_ZERO || (end - i) * copy->grain >= ZERO_SHORT)
+            continue;
+        for (unsigned at = i; at < end; at++)
+            fates[at] = FATE_WRITE;
+    }
+}
+
+static unsigned runs_build(struct slot *slot, const enum fate *fates, unsigned count)
+{
+    const struct copy *copy = slot->copy;
+    uint64_t from = slot->piece.offset, end = from + slot->piece.length;
+    unsigned runs = 0, next;
+
+    for (unsigned i = 0; i < count; i = next) {
+        for (next = i + 1; next < count && fates[next] == fates[i]; next++)
+            ;
+        if (fates[i] != FATE_SKIP)
+            run_init(slot, runs++, from + i * copy->grain,
+                    target_end(copy, min_u64(from + next * copy->grain, end)),
+                    fates[i] == FATE_ZERO);
+    }
+    return runs;
+}
+
+/* The last block of a target with larger blocks than the source's bytes fill. */
+static void slot_pad(struct slot *slot)
+{
+    const struct piece *piece = &slot->piece;
+    uint64_t end = piece->offset + piece->length;
+
+    memset(slot->source_bytes + piece->length, 0, target_end(slot->copy, end) - end);
+}
+
+static void slot_copy(struct slot *slot)
+{
+    const struct copy *copy = slot->copy;
+    const struct piece *piece = &slot->piece;
+    uint64_t length = target_end(copy, piece->offset + piece->length) - piece->offset;
+    enum fate fates[COPY_GRAINS];
+    unsigned count = 0;
+
+    if (!piece->source_zero)
+        slot_pad(slot);
+    for (uint64_t at = 0; at < length; at += copy->grain)
+        fates[count++] = grain_fate(slot, at, min_u64(copy->grain, length - at));
+    fates_smooth(slot, fates, count);
+    slot_write(slot, runs_build(slot, fates, count));
+}
+
+/* The first differing bytes, in the source's blocks (or sectors, when those are bytes).
+ */
+static void slot_differs(struct slot *slot)
+{
+    struct copy *copy = slot->copy;
+    const uint8_t *a = slot->source_bytes, *b = slot->target_bytes;
+    uint64_t length = slot->piece.length, at = 0, end, first;
+
+    while (a[at] == b[at])
+        at++;
+    first = at - at % 512;
+    for (end = first; end < length; end += 512)
+        if (memcmp(a + end, b + end, min_u64(512, length - end)) == 0)
+            break;
+    slot->failed = true;
+    if (copy->result &&
+            (copy->result != -EILSEQ || copy->differs_at <= slot->piece.offset + first))
+        return;
+    copy->result = -EILSEQ;
+    copy->on_target = true;
+    copy->differs_at = slot->piece.offset + first;
+    fault_set(&copy->fault, -EILSEQ,
+            "the target differs from the source, first in bytes %llu to %llu",
+            (unsigned long long)copy->differs_at,
+            (unsigned long long)(slot->piece.offset + min_u64(end, length) - 1));
+}
+
+static void slot_verify(struct slot *slot)
+{
+    if (memcmp(slot->source_bytes, slot->target_bytes, slot->piece.length) != 0)
+        slot_differs(slot);
+    slot_end(slot);
+}
+
+/* -- reading -------------------------------------------------------------------------
+ */
+
+/* All reads of the piece are done. */
+static void slot_landed(struct slot *slot)
+{
+    struct copy *copy = slot->copy;
+
+    if (copy->pass == COPY_VERIFY && !slot->failed) {
+        slot_verify(slot);
+        return;
+    }
+    /* After a failure or a drop nothing more is begun; a drain writes what was read. */
+    if (slot->failed || copy->result || copy->stop == COPY_DROP) {
+        slot->failed = true;
+        slot_end(slot);
+        return;
+    }
+    slot_copy(slot);
+}
+
+static void read_done(struct slot *slot, const struct block_request *request,
+        int result, bool on_target)
+{
+    if (result) {
+        slot->failed = true;
+        copy_fail(slot->copy, result, on_target, "read", request->offset);
+    } else {
+        slot->copy->read += request->length;
+    }
+    if (--slot->pending == 0)
+        slot_landed(slot);
+}
+
+static void source_read_done(struct block_request *request, int result)
+{
+    read_done(container_of(request, struct slot, source_read), request, result, false);
+}
+
+static void target_read_done(struct block_request *request, int result)
+{
+    read_done(container_of(request, struct slot, target_read), request, result, true);
+}
+
+static void read_submit(struct block_device *device, struct block_request *request,
+        struct iovec *iov, uint64_t offset, uint64_t end)
+{
+    iov->iov_len = end - offset;
+    request->op = BLOCK_READ;
+    request->flags = 0;
+    request->offset = offset;
+    request->length = end - offset;
+    request->iov = iov;
+    request->iovcnt = 1;
+    block_submit(device, request);
+}
+
+void slot_start(struct slot *slot, const struct piece *piece, unsigned entry)
+{
+    struct copy *copy = slot->copy;
+    uint64_t offset = piece->offset, end = offset + piece->length;
+    bool read_source = !piece->source_zero;
+    bool read_target = copy->pass != COPY_FULL && !piece->target_zero;
+
+    slot->piece = *piece;
+    slot->entry = entry;
+    slot->failed = false;
+    slot->written = 0;
+    copy->busy++;
+    if (!read_source && !read_target) {
+        run_init(slot, 0, offset, target_end(copy, end), true);
+        slot_write(slot, 1);
+        return;
+    }
+    slot->pending = (unsigned)read_source + (unsigned)read_target;
+    slot->source_iov.iov_base = slot->source_bytes;
+    slot->target_iov.iov_base = slot->target_bytes;
+    slot->source_read.done = source_read_done;
+    slot->target_read.done = target_read_done;
+    if (read_source)
+        read_submit(copy->source, &slot->source_read, &slot->source_iov, offset, end);
+    if (read_target)
+        read_submit(copy->target, &slot->target_read, &slot->target_iov, offset,
+                target_end(copy, end));
+}

@@ -1,0 +1,47 @@
+/* Random volumes: whatever their sizes, blocks, contents and abilities, equal at the end. */
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <inttypes.h>
+
+#include "tests/replica/copy/rig.h"
+
+enum { VOLUMES = 200, SIZE = 6 << 20 };
+
+static const uint64_t LIMITS[] = { 0, 0, 5000000, 100000000 };
+
+static struct copy_options draw_options(struct rig *rig, enum copy_kind kind)
+{
+    struct copy_options options = rig_options(kind);
+
+    options.target_zero = rig->target_zero && rig_below(rig, 2);
+    options.verify = rig_below(rig, 3) == 0;
+    options.window = (unsigned)rig_below(rig, 9);
+    options.limit = LIMITS[rig_below(rig, 4)];
+    return options;
+}
+
+Test(copy, random_volumes_come_out_equal)
+{
+    for (unsigned i = 0; i < VOLUMES; i++) {
+        struct rig rig;
+        rig_init(&rig, rig_seed() + i, SIZE);
+        struct copy_options options = draw_options(&rig, COPY_FULL);
+        cr_assert(rig_copy(&rig, &options) == 0, "seed %" PRIu64 ": %s", rig.seed,
+                rig.fault.why);
+        rig_expect_equal(&rig);
+        rig_finish(&rig);
+    }
+}
+
+Test(copy, random_deltas_come_out_equal)
+{
+    for (unsigned i = 0; i < VOLUMES; i++) {
+        struct rig rig;
+        rig_init(&rig, rig_seed() + 1000 + i, SIZE);
+        struct copy_options options = draw_options(&rig, COPY_DELTA);
+        cr_assert(rig_copy(&rig, &options) == 0, "seed %" PRIu64 ": %s", rig.seed,
+                rig.fault.why);
+        rig_expect_equal(&rig);
+        rig_finish(&rig);
+    }
+}
