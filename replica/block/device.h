@@ -19,8 +19,8 @@ struct block_request;
 enum block_op {
     BLOCK_READ,
     BLOCK_WRITE,
-    BLOCK_FLUSH,   /* all writes done() before it are stable after it; no range */
-    BLOCK_ZERO,    /* the range reads as zeros afterwards; may keep it allocated */
+    BLOCK_FLUSH, /* all writes done() before it are stable after it; no range */
+    BLOCK_ZERO, /* the range reads as zeros afterwards; may keep it allocated */
     BLOCK_DISCARD, /* the range may be given back; reads as zeros only with BLOCK_DISCARD_ZEROES */
     BLOCK_EXTENTS, /* fills @extents for the range, in order, without gaps, from its start */
     BLOCK_OP_COUNT
@@ -31,13 +31,14 @@ enum block_request_flags {
 };
 
 enum block_device_caps {
-    BLOCK_CAN_ZERO = 1,        /* BLOCK_ZERO without sending the zeros, else -EOPNOTSUPP */
-    BLOCK_CAN_DISCARD = 2,     /* BLOCK_DISCARD, else -EOPNOTSUPP */
-    BLOCK_CAN_EXTENTS = 4,     /* BLOCK_EXTENTS, else -EOPNOTSUPP */
-    BLOCK_DISCARD_ZEROES = 8,  /* discarded ranges read as zeros (LBPRZ=1; a punched hole) */
-    BLOCK_VOLATILE = 16,       /* finished writes need a flush to be stable */
-    BLOCK_READ_ONLY = 32,      /* opened for reading: write, zero, discard answer -EROFS */
-    BLOCK_THIN = 64,           /* the store behind it is thinly provisioned */
+    BLOCK_CAN_ZERO = 1, /* BLOCK_ZERO without sending the zeros, else -EOPNOTSUPP */
+    BLOCK_CAN_DISCARD = 2, /* BLOCK_DISCARD, else -EOPNOTSUPP */
+    BLOCK_CAN_EXTENTS = 4, /* BLOCK_EXTENTS, else -EOPNOTSUPP */
+    BLOCK_DISCARD_ZEROES =
+            8, /* discarded ranges read as zeros (LBPRZ=1; a punched hole) */
+    BLOCK_VOLATILE = 16, /* finished writes need a flush to be stable */
+    BLOCK_READ_ONLY = 32, /* opened for reading: write, zero, discard answer -EROFS */
+    BLOCK_THIN = 64, /* the store behind it is thinly provisioned */
 };
 
 enum block_extent_kind {
@@ -53,13 +54,13 @@ struct block_extent {
 /** Owned by the caller, and alive with its iovec and buffers, until done(). */
 struct block_request {
     enum block_op op;
-    unsigned flags;          /* enum block_request_flags */
+    unsigned flags; /* enum block_request_flags */
     uint64_t offset, length; /* bytes, whole blocks, inside the device: callers check */
     const struct iovec *iov; /* read, write: lengths sum to @length */
     int iovcnt;
     struct block_extent *extents; /* EXTENTS: room for @extents_max; the driver sets */
-    unsigned extents_max;         /*   @extents_count >= 1; their lengths may sum to less */
-    unsigned extents_count;       /*   than @length when the room or the answer ends */
+    unsigned extents_max; /*   @extents_count >= 1; their lengths may sum to less */
+    unsigned extents_count; /*   than @length when the room or the answer ends */
     /** 0 or a negative errno; on the device's loop, never from inside submit. */
     void (*done)(struct block_request *, int result);
 
@@ -80,19 +81,22 @@ struct block_ops {
     void (*close)(struct block_device *, void (*closed)(void *context), void *context);
 };
 
+enum { BLOCK_WORDS_MAX = 160 }; /* bytes with the NUL: what fits a fault */
+
 /** First member of every driver's own struct. Constant from open to close, but @broken. */
 struct block_device {
     const struct block_ops *ops;
     struct loop *loop;
-    uint64_t size;         /* bytes, whole blocks */
-    uint32_t block_size;   /* bytes: 1 (a LogicalFile), or a power of two from 512 on */
+    uint64_t size; /* bytes, whole blocks */
+    uint32_t block_size; /* bytes: 1 (a LogicalFile), or a power of two from 512 on */
     uint32_t max_transfer; /* bytes, the largest useful read or write; whole blocks */
-    uint32_t max_zero;     /* bytes of one ZERO or DISCARD; 0: any length */
-    uint16_t depth;        /* requests in flight that are useful */
-    unsigned caps;         /* enum block_device_caps */
-    unsigned in_flight;    /* kept by block_submit() and block_done() */
+    uint32_t max_zero; /* bytes of one ZERO or DISCARD, checked; 0: any length */
+    uint16_t depth; /* requests in flight that are useful */
+    unsigned caps; /* enum block_device_caps */
+    unsigned in_flight; /* kept by block_submit() and block_done() */
     bool broken; /* the session is lost or a flush failed: every request answers an error
                     until it is closed and opened anew */
+    char words[BLOCK_WORDS_MAX]; /* block_set_words(), for block_last_words() */
 };
 
 /**
@@ -113,7 +117,12 @@ void block_done_later(struct block_request *request, int result);
 void block_done(struct block_request *request, int result);
 
 /** See block_ops.close. @device is gone once it is called; NULL is an error. */
-void block_close(struct block_device *device, void (*closed)(void *context), void *context);
+void block_close(
+        struct block_device *device, void (*closed)(void *context), void *context);
+
+/** For drivers: the words of the failure that is about to be answered. */
+void block_set_words(struct block_device *device, const char *format, ...)
+        __attribute__((format(printf, 2, 3)));
 
 /** Words for the last failure of this device (SCSI sense, errno), "" when there is none. */
 const char *block_last_words(const struct block_device *device);

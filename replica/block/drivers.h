@@ -15,4 +15,8 @@
 #include "replica/block/drivers.tbl.h"
 #undef DRIVER
 
+/** End @opening with a fault, later, on its loop. Needs no memory. */
+void block_opening_fail(struct block_opening *opening, int error, const char *format,
+        ...) __attribute__((format(printf, 3, 4)));
+
 #endif

@@ -17,8 +17,8 @@ enum block_driver {
 };
 
 enum {
-    BLOCK_NAME_MAX = 256,   /* a file's name in its directory */
-    ISCSI_NAME_MAX = 224,   /* RFC 7143 4.2.7.1: 223 bytes and NUL */
+    BLOCK_NAME_MAX = 256, /* a file's name in its directory */
+    ISCSI_NAME_MAX = 224, /* RFC 7143 4.2.7.1: 223 bytes and NUL */
     BLOCK_PORTAL_TEXT = 64, /* "[::1]:3260" and NUL */
     BLOCK_IDENTITY_MAX = 320
 };
@@ -37,7 +37,7 @@ struct block_spec {
     uint64_t expect_size; /* bytes; nonzero: another size answers -ESTALE */
 
     /* file */
-    int directory;             /* O_PATH descriptor the name stays beneath */
+    int directory; /* O_PATH descriptor the name stays beneath */
     char name[BLOCK_NAME_MAX]; /* relative, resolved with RESOLVE_BENEATH, no links */
 
     /* memory: a fresh device of expect_size zeros */
@@ -45,11 +45,12 @@ struct block_spec {
     /* iscsi */
     struct sockaddr_storage portal;
     char target[ISCSI_NAME_MAX];
-    unsigned lun;                   /* 0..16383 */
+    unsigned lun; /* 0..16383 */
     char initiator[ISCSI_NAME_MAX]; /* our own name */
-    uint64_t isid;  /* low 48 bits: type 80h (random) + qualifier; same for every reopening
+    uint64_t
+            isid; /* low 48 bits: type 80h (random) + qualifier; same for every reopening
                        of one handle, different for every live handle */
-    const struct block_chap *chap;  /* NULL: none */
+    const struct block_chap *chap; /* NULL: none */
     unsigned connect_timeout_ms, io_timeout_ms;
     bool barrier; /* the last handle was lost while it wrote (or the process died): reset the
                      logical unit and wait for it before the device is trusted */
@@ -57,10 +58,11 @@ struct block_spec {
 
 /** Who it is: to find the same thing under two names. "" where unknown. */
 struct block_identity {
-    char place[BLOCK_IDENTITY_MAX];  /* "file:DEV:INODE", "lun:PORTAL,TARGET,LUN" */
-    char world[BLOCK_IDENTITY_MAX];  /* "naa.600...", "eui.00..."; trusted to be unique */
-    char weak[BLOCK_IDENTITY_MAX];   /* T10 vendor id, serial number: a likeness only */
-    bool foreign_reservation;        /* iscsi: somebody holds a persistent reservation that
+    char place[BLOCK_IDENTITY_MAX]; /* "file:DEV:INODE", "lun:PORTAL,TARGET,LUN" */
+    char world
+            [BLOCK_IDENTITY_MAX]; /* "naa.600...", "eui.00..."; trusted to be unique */
+    char weak[BLOCK_IDENTITY_MAX]; /* T10 vendor id, serial number: a likeness only */
+    bool foreign_reservation; /* iscsi: somebody holds a persistent reservation that
                                         keeps us from writing */
 };
 
@@ -70,7 +72,12 @@ struct block_opening {
         @identity: borrowed for the call. On the loop, never from inside block_open(). */
     void (*done)(struct block_opening *, struct block_device *device,
             const struct block_identity *identity, const struct fault *fault);
-    void *private; /* the driver's */
+
+    /* The driver's, from block_open() to done. */
+    struct loop *loop;
+    struct loop_task task;
+    struct fault fault;
+    void *private;
 };
 
 /**
@@ -79,7 +86,8 @@ struct block_opening {
  * file), -EACCES (login refused), -ETIMEDOUT, -ECONNREFUSED, -ENXIO (no such LUN),
  * -ENODEV (no such target), -ESTALE (another size), -EMFILE, -ENOMEM, -EINVAL, -EIO.
  */
-void block_open(struct loop *loop, const struct block_spec *spec, struct block_opening *opening);
+void block_open(struct loop *loop, const struct block_spec *spec,
+        struct block_opening *opening);
 
 /** "file", "iscsi", "memory". */
 const char *block_driver_name(enum block_driver driver);

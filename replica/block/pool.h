@@ -38,6 +38,7 @@ int pool_clone(int source_directory, const char *source_name, int directory,
 int pool_remove(int directory, const char *name, struct fault *fault);
 
 /** Calls @each for every entry until it returns false. For the sweep of orphans at start. */
-int pool_list(int directory, bool (*each)(void *context, const char *name), void *context);
+int pool_list(
+        int directory, bool (*each)(void *context, const char *name), void *context);
 
 #endif
