@@ -1,0 +1,428 @@
+/* What holds on both loops, then what only the real one can do. */
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "replica/base/check.h"
+#include "replica/loop/sim.h"
+#include "tests/support/drive.h"
+#include "tests/support/expect.h"
+#include "tests/support/seed.h"
+
+enum kind { UV, SIM };
+
+static struct loop *make(enum kind kind)
+{
+    struct loop *loop =
+            kind == UV ? loop_uv_create() : loop_sim_create(seed_take("loop"));
+    expect(loop);
+    return loop;
+}
+
+#define ON_BOTH(name)                                                                  \
+    static void name(struct loop *loop);                                               \
+    Test(loop, name##_uv)                                                              \
+    {                                                                                  \
+        name(make(UV));                                                                \
+    }                                                                                  \
+    Test(loop, name##_sim)                                                             \
+    {                                                                                  \
+        name(make(SIM));                                                               \
+    }                                                                                  \
+    static void name(struct loop *loop)
+
+/* -- posts ---------------------------------------------------------------------------- */
+
+static char story[4096];
+static struct loop *story_loop;
+
+static void tell(const char *word)
+{
+    strcat(story, word);
+}
+
+struct teller {
+    struct loop_task task;
+    struct loop_timer timer;
+    const char *word;
+    struct teller *then;
+};
+
+static void tell_task(struct loop_task *task)
+{
+    struct teller *teller = container_of(task, struct teller, task);
+    tell(teller->word);
+    if (teller->then)
+        loop_post(story_loop, &teller->then->task);
+}
+
+static void tell_timer(struct loop_timer *timer)
+{
+    tell(container_of(timer, struct teller, timer)->word);
+}
+
+static struct teller teller(const char *word)
+{
+    return (struct teller){
+        .task.run = tell_task, .timer.fire = tell_timer, .word = word
+    };
+}
+
+ON_BOTH(posts_run_in_order_and_never_from_inside)
+{
+    struct teller a = teller("a"), b = teller("b"), c = teller("c"), d = teller("d");
+
+    story_loop = loop;
+    a.then = &d;
+    loop_post(loop, &a.task);
+    loop_post(loop, &b.task);
+    loop_post(loop, &c.task);
+    expect_str(story, "");
+    expect(a.task.queued);
+    loop_stop(loop);
+    loop_run(loop);
+    while (!strchr(story, 'd'))
+        expect(loop_turn(loop));
+    expect_str(story, "abcd");
+    expect(!(a.task.queued));
+    loop_destroy(loop);
+}
+
+ON_BOTH(a_task_may_be_posted_again_by_itself)
+{
+    struct teller a = teller("a");
+
+    story_loop = loop;
+    a.then = &a;
+    loop_post(loop, &a.task);
+    while (strlen(story) < 5)
+        expect(loop_turn(loop));
+    a.then = NULL;
+    loop_destroy(loop);
+}
+
+Test(loop, posting_a_queued_task_ends_the_process, .signal = SIGABRT)
+{
+    struct loop *loop = make(UV);
+    struct teller a = teller("a");
+
+    loop_post(loop, &a.task);
+    loop_post(loop, &a.task);
+}
+
+/* -- timers --------------------------------------------------------------------------- */
+
+ON_BOTH(timers_fire_by_time_then_by_start)
+{
+    struct teller a = teller("a"), b = teller("b"), c = teller("c"), d = teller("d");
+    bool never = false;
+
+    loop_timer_start(loop, &c.timer, 20);
+    loop_timer_start(loop, &d.timer, 1); /* moved behind */
+    loop_timer_start(loop, &a.timer, 0);
+    loop_timer_start(loop, &b.timer, 0);
+    loop_timer_start(loop, &d.timer, 25);
+    expect(loop_timer_active(&a.timer));
+    expect_str(story, "");
+    drive_until_ms(loop, &never, 40);
+    expect_str(story, "abcd");
+    expect(!(loop_timer_active(&a.timer)));
+    loop_destroy(loop);
+}
+
+ON_BOTH(a_stopped_timer_does_not_fire)
+{
+    struct teller a = teller("a"), b = teller("b");
+    bool never = false;
+
+    loop_timer_stop(loop, &a.timer); /* idle: harmless */
+    loop_timer_start(loop, &a.timer, 1);
+    loop_timer_start(loop, &b.timer, 2);
+    loop_timer_stop(loop, &a.timer);
+    loop_timer_stop(loop, &a.timer);
+    drive_until_ms(loop, &never, 10);
+    expect_str(story, "b");
+    loop_destroy(loop);
+}
+
+enum { MANY = 500 };
+
+struct heap_timer {
+    struct loop_timer timer;
+    struct instant due;
+    uint64_t order;
+};
+
+static struct heap_timer heap_timers[MANY];
+static struct instant last_due;
+static uint64_t last_order, fired, ordered = 1;
+
+static void heap_fire(struct loop_timer *timer)
+{
+    struct heap_timer *mine = container_of(timer, struct heap_timer, timer);
+
+    expect(mine->due.ns > last_due.ns ||
+            (mine->due.ns == last_due.ns && mine->order > last_order));
+    last_due = mine->due;
+    last_order = mine->order;
+    fired++;
+}
+
+Test(loop, random_starts_and_stops_keep_the_heap_in_order)
+{
+    uint64_t seed = seed_take("heap"), active = 0;
+    struct loop *loop = loop_sim_create(seed);
+
+    for (unsigned round = 0; round < 20000; round++) {
+        struct heap_timer *t = &heap_timers[seed_below(&seed, MANY)];
+        t->timer.fire = heap_fire;
+        if (seed_below(&seed, 4) == 0) {
+            loop_timer_stop(loop, &t->timer);
+            continue;
+        }
+        uint64_t ms = seed_below(&seed, 200);
+        loop_timer_start(loop, &t->timer, ms);
+        t->due = instant_add_ms(loop_now(loop), ms);
+        t->order = ordered++;
+    }
+    for (unsigned i = 0; i < MANY; i++)
+        active += loop_timer_active(&heap_timers[i].timer);
+    loop_sim_run(loop, UINT64_MAX);
+    expect_eq(fired, active);
+    loop_destroy(loop);
+}
+
+static void start_again(struct loop_timer *timer)
+{
+    tell("x");
+    loop_timer_start(story_loop, timer, 0);
+}
+
+Test(loop, a_timer_of_nothing_does_not_starve_the_rest)
+{
+    struct loop *loop = make(UV);
+    struct loop_timer endless = { .fire = start_again };
+    struct teller a = teller("a");
+
+    story_loop = loop;
+    loop_timer_start(loop, &endless, 0);
+    loop_post(loop, &a.task);
+    for (unsigned turn = 0; turn < 50; turn++)
+        loop_turn(loop);
+    expect(strchr(story, 'a') && strchr(story, 'x'));
+    loop_timer_stop(loop, &endless);
+    loop_destroy(loop);
+}
+
+/* -- work ----------------------------------------------------------------------------- */
+
+struct chore {
+    struct loop_work work;
+    struct loop *loop;
+    pthread_t ran_on;
+    bool worked, done;
+};
+
+static void chore_work(struct loop_work *work)
+{
+    struct chore *chore = container_of(work, struct chore, work);
+    chore->ran_on = pthread_self();
+    chore->worked = true;
+}
+
+static void chore_done(struct loop_work *work)
+{
+    struct chore *chore = container_of(work, struct chore, work);
+    expect(chore->worked && loop_is_mine(chore->loop));
+    chore->done = true;
+}
+
+ON_BOTH(work_is_done_off_the_loop_and_told_on_it)
+{
+    static struct chore chores[100];
+
+    for (unsigned i = 0; i < 100; i++) {
+        chores[i] = (struct chore){ .work = { .work = chore_work, .done = chore_done },
+            .loop = loop };
+        loop_work_start(loop, &chores[i].work);
+        expect(!(chores[i].done));
+    }
+    for (unsigned i = 0; i < 100; i++)
+        expect(drive_until(loop, &chores[i].done));
+    if (!loop_is_simulated(loop))
+        expect(!pthread_equal(chores[0].ran_on, pthread_self()));
+    loop_destroy(loop);
+}
+
+/* -- descriptors ---------------------------------------------------------------------- */
+
+struct ear {
+    struct loop_watch watch;
+    struct loop *loop;
+    unsigned events, calls;
+    bool heard;
+};
+
+static void ear_ready(struct loop_watch *watch, unsigned events)
+{
+    struct ear *ear = container_of(watch, struct ear, watch);
+    ear->events = events;
+    ear->calls++;
+    ear->heard = true;
+}
+
+Test(loop, a_watch_is_level_triggered_and_its_events_can_change)
+{
+    struct loop *loop = make(UV);
+    struct ear ear = { .watch.ready = ear_ready, .loop = loop };
+    bool never = false;
+    int pair[2];
+
+    expect_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+    expect_eq(loop_watch_set(loop, &ear.watch, pair[0], LOOP_READABLE), 0);
+    drive_until_ms(loop, &never, 5);
+    expect(!(ear.heard));
+    expect_eq(write(pair[1], "x", 1), 1);
+    expect(drive_until(loop, &ear.heard));
+    expect_eq(ear.events, LOOP_READABLE);
+    ear.heard = false; /* nobody read: it is told again */
+    expect(drive_until(loop, &ear.heard));
+
+    expect_eq(loop_watch_set(loop, &ear.watch, pair[0], LOOP_WRITABLE), 0);
+    ear.heard = false;
+    expect(drive_until(loop, &ear.heard));
+    expect_eq(ear.events, LOOP_WRITABLE);
+
+    loop_watch_stop(loop, &ear.watch);
+    loop_watch_stop(loop, &ear.watch);
+    ear.heard = false;
+    drive_until_ms(loop, &never, 5);
+    expect(!(ear.heard));
+    close(pair[0]);
+    close(pair[1]);
+    loop_destroy(loop);
+}
+
+Test(loop, a_watch_follows_its_descriptor_number_to_another_socket)
+{
+    struct loop *loop = make(UV);
+    struct ear ear = { .watch.ready = ear_ready, .loop = loop };
+    int first[2], second[2];
+
+    expect_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, first), 0);
+    expect_eq(loop_watch_set(loop, &ear.watch, first[0], LOOP_READABLE), 0);
+    loop_watch_stop(loop, &ear.watch);
+    close(first[0]);
+    close(first[1]);
+    expect_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, second), 0);
+    expect_eq(second[0], first[0]); /* the number came back */
+    expect_eq(loop_watch_set(loop, &ear.watch, second[0], LOOP_READABLE), 0);
+    expect_eq(write(second[1], "x", 1), 1);
+    expect(drive_until(loop, &ear.heard));
+    loop_watch_stop(loop, &ear.watch);
+    close(second[0]);
+    close(second[1]);
+    loop_destroy(loop);
+}
+
+Test(loop, an_error_is_told_as_both_and_again)
+{
+    struct loop *loop = make(UV);
+    struct ear ear = { .watch.ready = ear_ready, .loop = loop };
+    int pipes[2];
+
+    expect_eq(pipe(pipes), 0);
+    expect_eq(loop_watch_set(loop, &ear.watch, pipes[1], LOOP_WRITABLE), 0);
+    expect(drive_until(loop, &ear.heard));
+    close(pipes[0]); /* the writing end now polls as an error */
+    do {
+        ear.heard = false;
+        expect(drive_until(loop, &ear.heard));
+    } while (ear.events != (LOOP_READABLE | LOOP_WRITABLE));
+    ear.heard = false;
+    expect(drive_until(loop, &ear.heard));
+    loop_watch_stop(loop, &ear.watch);
+    close(pipes[1]);
+    loop_destroy(loop);
+}
+
+Test(loop, what_cannot_be_watched_is_an_error)
+{
+    struct loop *uv = make(UV), *sim = make(SIM);
+    struct ear ear = { .watch.ready = ear_ready };
+    FILE *file = tmpfile();
+
+    expect(loop_watch_set(uv, &ear.watch, fileno(file), LOOP_READABLE) < 0);
+    expect(!ear.watch.handle);
+    expect_eq(loop_watch_set(sim, &ear.watch, 0, LOOP_READABLE), -ENOSYS);
+    fclose(file);
+    loop_destroy(uv);
+    loop_destroy(sim);
+}
+
+/* -- threads -------------------------------------------------------------------------- */
+
+static void *run_loop(void *loop)
+{
+    loop_run(loop);
+    return NULL;
+}
+
+struct stuck {
+    struct loop_task task;
+    pthread_mutex_t gate;
+    _Atomic bool inside;
+};
+
+static void stuck_run(struct loop_task *task)
+{
+    struct stuck *stuck = container_of(task, struct stuck, task);
+
+    stuck->inside = true;
+    pthread_mutex_lock(&stuck->gate);
+    pthread_mutex_unlock(&stuck->gate);
+}
+
+Test(loop, a_stuck_turn_shows_and_a_sleeping_loop_does_not)
+{
+    struct loop *loop = make(UV);
+    struct stuck stuck = { .task.run = stuck_run, .gate = PTHREAD_MUTEX_INITIALIZER };
+    pthread_t thread;
+
+    pthread_mutex_lock(&stuck.gate);
+    expect_eq(pthread_create(&thread, NULL, run_loop, loop), 0);
+    loop_post(loop, &stuck.task);
+    while (!stuck.inside || loop_stalled_ms(loop) < 2)
+        usleep(200);
+    expect(!(loop_is_mine(loop)));
+    pthread_mutex_unlock(&stuck.gate);
+    while (loop_stalled_ms(loop) != 0)
+        usleep(200);
+    loop_stop(loop);
+    loop_stop(loop);
+    expect_eq(pthread_join(thread, NULL), 0);
+    expect_eq(loop_stalled_ms(loop), 0);
+    loop_destroy(loop);
+    loop_destroy(NULL);
+}
+
+Test(loop, what_was_posted_before_stop_still_runs)
+{
+    for (unsigned round = 0; round < 200; round++) {
+        struct loop *loop = loop_uv_create();
+        struct teller a = teller("a");
+        pthread_t thread;
+
+        story[0] = '\0';
+        expect_eq(pthread_create(&thread, NULL, run_loop, loop), 0);
+        loop_post(loop, &a.task);
+        loop_stop(loop);
+        expect_eq(pthread_join(thread, NULL), 0);
+        expect_str(story, "a");
+        loop_destroy(loop);
+    }
+}
