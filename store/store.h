@@ -24,10 +24,10 @@ struct store_reader;
 
 /**
  * Open (or make) the database in @directory: lock it for this process for life (-EBUSY:
- * another replicad), check it (-EUCLEAN: it was corrupt and has been moved aside with a time
- * stamp, a new one is open, *@quarantined is set and a line is logged; never silently),
- * migrate it (-EPROTONOSUPPORT: written by a newer version, left alone; -EMEDIUMTYPE: a
- * network file system). Owned by the caller, store_close().
+ * another replicad), check it (a corrupt one is moved aside with a time stamp, a new one is
+ * open, *@quarantined is set, may be NULL, a line is logged and 0 returned; -EUCLEAN: it
+ * could not be moved aside), migrate it (-EPROTONOSUPPORT: written by a newer version, left
+ * alone; -EMEDIUMTYPE: a network file system). Owned by the caller, store_close().
  */
 int store_open(const char *directory, struct store **store, bool *quarantined,
         struct fault *fault);
@@ -87,8 +87,15 @@ int store_expire(struct store *store, int64_t before_ms, uint64_t keep,
 /** Checkpoint (TRUNCATE when @idle), by the writer alone. */
 int store_checkpoint(struct store *store, bool idle);
 
-/** Bytes of the database and its WAL now. For metrics. */
+/** Bytes of the database and its WAL now. For metrics. Any thread. */
 uint64_t store_bytes(struct store *store);
+
+/**
+ * The disk has been full: the 8 MiB kept for that are given up, and what is asked for anew
+ * should be refused (507), so that they serve the changes of what is there. False again
+ * when an idle checkpoint or a start has found space. Any thread.
+ */
+bool store_tight(struct store *store);
 
 /* -- reading: any thread, one at a time per reader ------------------------------------ */
 
