@@ -96,6 +96,7 @@ struct engine_plan {
     bool resumed;            /* it ran before: writes may be under way, fence the target */
     bool verify;             /* read back and compare after the copy */
     uint64_t watermark;      /* start here; bytes, as the last event said */
+    uint64_t verified;       /* the reading back goes on here, as the last event said; or 0 */
     uint64_t skipped, written; /* counters carried on */
     uint64_t limit;          /* bytes a second; 0: none */
     unsigned priority;       /* 0 most urgent .. 3; shares of a loop */
@@ -123,7 +124,7 @@ enum engine_mode { ENGINE_MODE_NONE, ENGINE_MODE_FULL, ENGINE_MODE_DELTA_DIGEST,
     ENGINE_MODE_DELTA_COMPARE };
 
 enum engine_event_kind {
-    ENGINE_STARTED,  /* both ends are open, checked, and bytes move */
+    ENGINE_STARTED,  /* both ends are open, checked, and bytes move; after WAITING again */
     ENGINE_PROGRESS, /* at most twice a second a plan; @watermark is flushed */
     ENGINE_WAITING,  /* a device was lost; it is tried again until recovery_ms ran out */
     ENGINE_HELD,     /* HOLD: both ends are open */
@@ -137,10 +138,12 @@ struct engine_event {
     struct uuid id;
     enum engine_mode mode;
     uint64_t total;     /* bytes of the source */
-    uint64_t done;      /* bytes dealt with, skipped ones too; <= total; only grows */
+    uint64_t done;      /* bytes dealt with, skipped ones too; <= total; only grows. With
+                           @verify a byte is half done until it is read back */
     uint64_t skipped;   /* of these not written: zero or equal */
     uint64_t written;   /* bytes sent to the target by write */
-    uint64_t watermark; /* all below is flushed on the target */
+    uint64_t watermark; /* all below is flushed on the target; VERIFY: is equal */
+    uint64_t verified;  /* all below was read back after the copy and is equal */
     uint64_t rate;      /* bytes a second over the last seconds */
     enum engine_end end;          /* ENDED */
     bool on_target;               /* ENDED failed: the target was at fault, else the source */

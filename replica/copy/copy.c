@@ -96,14 +96,31 @@ void copy_fail(struct copy *copy, int result, bool on_target, const char *verb,
             words[0] ? words : strerrordesc_np(-result));
 }
 
+/* Go on from a callback of the loop, not from inside the caller's call. */
+static void kick(struct copy *copy)
+{
+    if (copy->kicked)
+        return;
+    copy->kicked = true;
+    loop_post(copy->loop, &copy->kick);
+}
+
+/* The caller will close the devices, and free what it likes: not from deep inside the
+   completion of one of their requests, but from a task of its own. */
 static void copy_end(struct copy *copy, int result)
 {
-    struct copy_figures figures;
-
-    if (copy->kicked) /* its task still lies in the loop's queue: it comes back here */
-        return;
     loop_timer_stop(copy->loop, &copy->tick);
     loop_timer_stop(copy->loop, &copy->pace);
+    copy->ending = true;
+    copy->end_result = result;
+    kick(copy);
+}
+
+static void copy_finish(struct copy *copy)
+{
+    int result = copy->end_result;
+    struct copy_figures figures;
+
     if (result == -ECANCELED)
         fault_set(&copy->fault, result, "stopped");
     figures_fill(copy, &copy->flushed, copy->verified, &figures);
@@ -342,6 +359,8 @@ static void settle(struct copy *copy)
 
 void copy_pump(struct copy *copy)
 {
+    if (copy->ending)
+        return;
     while (may_start(copy) && maps_ready(copy) && paced(copy))
         piece_start(copy);
     if (copy->busy || copy->source_map.asking || copy->target_map.asking ||
@@ -360,16 +379,10 @@ static void kick_run(struct loop_task *task)
     struct copy *copy = container_of(task, struct copy, kick);
 
     copy->kicked = false;
-    copy_pump(copy);
-}
-
-/* Go on from a callback of the loop, not from inside the caller's call. */
-static void kick(struct copy *copy)
-{
-    if (copy->kicked)
-        return;
-    copy->kicked = true;
-    loop_post(copy->loop, &copy->kick);
+    if (copy->ending)
+        copy_finish(copy);
+    else
+        copy_pump(copy);
 }
 
 static void tick_fire(struct loop_timer *timer)

@@ -94,6 +94,8 @@ struct copy {
     bool kicked;
 
     enum copy_stop stop;
+    bool ending; /* nothing is in flight any more; @kick will end it */
+    int end_result;
     int result; /* of the first failure */
     bool on_target;
     uint64_t differs_at; /* bytes: where the fault's difference begins */

@@ -1,0 +1,43 @@
+/* replica/end.h - one end of a plan: from an element to an open device. Inside replica/. */
+#ifndef REPLICA_END_H
+#define REPLICA_END_H
+
+#include "replica/block/address.h"
+#include "replica/engine_inside.h"
+
+/** Embedded by its owner, alive until @done; on one loop. May be opened again after it. */
+struct end {
+    struct engine *engine;
+    struct loop *loop;
+    const char *role; /* for the words of faults */
+    uint64_t isid; /* the same over all openings of this end */
+    /** @device: owned by the owner, block_close(); NULL when @fault says why. @found is
+        filled when there is a device. On the loop, never from inside end_open(). */
+    void (*done)(struct end *, struct block_device *device, const struct fault *fault);
+    struct engine_found found;
+
+    /* one opening's */
+    struct engine_element element;
+    struct block_spec spec;
+    struct block_chap chap;
+    struct block_opening opening;
+    struct loop_work reading;
+    struct block_identity identity;
+    struct loop_task answering;
+    struct block_device *device;
+    struct fault fault;
+};
+
+void end_init(
+        struct end *end, struct engine *engine, struct loop *loop, const char *role);
+
+/**
+ * Open @element. @barrier: an earlier handle may have writes under way. Faults as
+ * block_open(), and -EPERM (portal not allowed), -ENOKEY, -ENXIO (no such pool), -EINVAL
+ * (the address), -ESTALE (what is addressed is not as large as the element says).
+ * Nothing is sent to a portal that is not allowed.
+ */
+void end_open(struct end *end, const struct engine_element *element, bool writable,
+        bool barrier);
+
+#endif
