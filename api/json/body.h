@@ -23,7 +23,10 @@ enum body_type {
     BODY_REFERENCE, /* char[UUID_TEXT]: "/collection/ID" or a bare id; the id is kept, lower case */
     BODY_NAMED,     /* char[@max + 1]: "/collection/NAME" or a bare name (pools) */
     BODY_GOAL,      /* struct goal: object, or a string of JSON or MOF text */
-    BODY_TEXTS,     /* struct body_texts: array of strings */
+    BODY_TEXTS,     /* struct body_texts: array of @min..@max strings (0: BODY_LIST_MAX), each
+                       1..255 bytes, no control characters */
+    BODY_PROPERTIES, /* struct goal: all members that no row names are a Goal's properties
+                       (/settings). @name is not used; given: at least one was there */
 };
 
 struct body_texts {
@@ -61,19 +64,27 @@ void body_problem_add(struct body_problems *problems, bool unsupported, const ch
  * Decode one JSON object into @into (which the caller has zeroed). Returns 0; -EBADMSG: no
  * JSON object, a key given twice, nested deeper than 16, invalid UTF-8, a NUL, trailing
  * bytes: the call never reached the method (problems->list[0] says where); -EINVAL: members
- * are wrong, each in @problems; unknown members too. An empty body is an empty object when
- * nothing is required.
+ * are wrong, each in @problems; unknown members too; -ENOMEM. An empty body is an empty
+ * object when nothing is required. A number too large for 64 bits is a wrong member, not bad
+ * JSON. Every BODY_GOAL and BODY_PROPERTIES starts as goal_init() leaves it, given or not.
  */
 int body_decode(const char *bytes, size_t length, const struct body_member *members,
         size_t count, void *into, struct body_problems *problems);
 
 /**
  * The same JSON with sorted keys and no white space: for fingerprints and InParameters.
- * Owned by the caller, free(). NULL when it is no JSON object.
+ * Nothing at all is "{}"; a number too large for 64 bits stands as a string. Owned by the
+ * caller, free(). NULL when it is no JSON object.
  */
 char *body_canonical(const char *bytes, size_t length);
 
 /** Reads "/collection/ID" or a bare UUID; lower case into @id. False for anything else. */
 bool body_reference(const char *text, const char *collection, char id[37]);
+
+/**
+ * @patch (RFC 7396: null removes) over the JSON object @text, as canonical text. Owned by the
+ * caller, free(). NULL when either is no JSON object, or out of memory.
+ */
+char *body_patch(const char *text, const char *patch, size_t length);
 
 #endif

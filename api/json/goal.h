@@ -33,7 +33,8 @@ void goal_init(struct goal *goal);
 
 /**
  * Text that is JSON or MOF (`instance of CIM_StorageSetting { ReplicationPriority = 4; };`)
- * into @goal. Problems are added under @pointer. 0 or -EINVAL.
+ * into @goal, which it first sets to the defaults. A null property is one that is not there.
+ * Problems are added under @pointer. 0, -EINVAL or -ENOMEM; then @goal is not to be used.
  */
 int goal_parse(const char *text, size_t length, const char *pointer, struct goal *goal,
         struct body_problems *problems);

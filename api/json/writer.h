@@ -33,7 +33,8 @@ void writer_object(struct writer *writer, const char *name);
 void writer_array(struct writer *writer, const char *name);
 void writer_end(struct writer *writer); /* closes the innermost object or array */
 
-/** Takes the writer. Owned by the caller, free(); NULL: out of memory. */
+/** Takes the writer. Owned by the caller, free(); NULL: out of memory, as when *@writer is NULL.
+    @length may be NULL. */
 char *writer_finish(struct writer **writer, size_t *length);
 
 #endif
