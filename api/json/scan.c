@@ -153,13 +153,20 @@ static size_t number_length(const char *text)
     return (size_t)(p - text);
 }
 
+/* A number may stand here only as a value: a rewritten one must not become a key. */
+static bool is_key(const char *end)
+{
+    return end[strspn(end, " \t\r\n")] == ':';
+}
+
 static void scan_number(struct scan *scan)
 {
     size_t length = strspn(scan->bytes + scan->at, "0123456789+-.eE");
     const char *digits = scan->bytes + scan->at;
 
     scan->at += length;
-    if (number_length(digits) != length || number_fits(digits, length)) {
+    if (number_length(digits) != length || number_fits(digits, length) ||
+            is_key(digits + length)) {
         scan_put(scan, digits, length);
     } else if (scan->huge == HUGE_AS_REAL) {
         scan_put(scan, "0.5", 3);
