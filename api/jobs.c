@@ -1,0 +1,475 @@
+/* api/jobs.c - /jobs: what was started, how far it is, how it went. */
+#include "api/jobs.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "replica/base/clock.h"
+
+enum { WAIT_MAX_S = 60, RETRY_AFTER_S = 2, PRIORITY_MAX = 3 };
+
+/* -- what a client may ask of it ------------------------------------------------------------ */
+
+bool job_allows(const struct store_job *job, int64_t request)
+{
+    if (job_is_over(job->state))
+        return false;
+    switch (request) {
+    case CIM_REQUEST_START:
+        return job->state == CIM_JOB_SUSPENDED && !job->wanted;
+    case CIM_REQUEST_SUSPEND:
+        return job->state <= CIM_JOB_RUNNING && !job->wanted;
+    case CIM_REQUEST_TERMINATE:
+        return job->state <= CIM_JOB_SUSPENDED &&
+                (!job->wanted || job->wanted == WANT_SUSPEND);
+    case CIM_REQUEST_KILL:
+        return job->wanted != WANT_KILL;
+    default:
+        return false;
+    }
+}
+
+/* -- rendered --------------------------------------------------------------------------------- */
+
+static void render_status(struct writer *writer, int64_t state)
+{
+    writer_array(writer, "OperationalStatus");
+    switch (state) {
+    case CIM_JOB_NEW:
+        writer_signed(writer, NULL, CIM_STATUS_DORMANT);
+        break;
+    case CIM_JOB_SHUTTING_DOWN:
+        writer_signed(writer, NULL, CIM_STATUS_STOPPING);
+        break;
+    case CIM_JOB_COMPLETED:
+        writer_signed(writer, NULL, CIM_STATUS_COMPLETED);
+        writer_signed(writer, NULL, CIM_STATUS_OK);
+        break;
+    case CIM_JOB_TERMINATED:
+    case CIM_JOB_KILLED:
+        writer_signed(writer, NULL, CIM_STATUS_STOPPED);
+        break;
+    case CIM_JOB_EXCEPTION:
+        writer_signed(writer, NULL, CIM_STATUS_COMPLETED);
+        writer_signed(writer, NULL, CIM_STATUS_ERROR);
+        break;
+    default:
+        writer_signed(writer, NULL, CIM_STATUS_OK);
+        break;
+    }
+    writer_end(writer);
+}
+
+static void render_actions(struct writer *writer, const struct store_job *job)
+{
+    writer_array(writer, "Actions");
+    for (int64_t request = CIM_REQUEST_START; request <= CIM_REQUEST_KILL; request++)
+        if (job_allows(job, request))
+            writer_text(writer, NULL, cim_name(CIM_REQUESTED_STATE, request));
+    writer_end(writer);
+}
+
+static void render_progress(struct writer *writer, const struct store_job *job)
+{
+    bool moving =
+            job->state == CIM_JOB_RUNNING && job->rate > 0 && job->done <= job->total;
+
+    writer_number(writer, "BytesTotal", job->total);
+    writer_number(writer, "BytesDone", job->done);
+    writer_number(writer, "BytesSkipped", job->skipped);
+    writer_number(writer, "BytesWritten", job->written);
+    writer_number(
+            writer, "BytesPerSecond", job->state == CIM_JOB_RUNNING ? job->rate : 0);
+    if (moving)
+        writer_number(
+                writer, "SecondsRemaining", (job->total - job->done) / job->rate + 1);
+    else
+        writer_null(writer, "SecondsRemaining");
+}
+
+/** CIM's interval: days, hours, minutes, seconds. */
+static void render_interval(struct writer *writer, const char *name, int64_t ms)
+{
+    int64_t s = ms / 1000;
+    char text[40];
+
+    (void)snprintf(text, sizeof(text),
+            "%08" PRId64 "%02" PRId64 "%02" PRId64 "%02" PRId64 ".%06" PRId64 ":000",
+            s / 86400, s / 3600 % 24, s / 60 % 60, s % 60, ms % 1000 * 1000);
+    writer_text(writer, name, text);
+}
+
+static const char *mode_name(int64_t mode)
+{
+    switch (mode) {
+    case ENGINE_MODE_FULL:
+        return "Full";
+    case ENGINE_MODE_DELTA_DIGEST:
+        return "DeltaByDigest";
+    case ENGINE_MODE_DELTA_COMPARE:
+        return "DeltaByComparison";
+    default:
+        return NULL;
+    }
+}
+
+static void render_identity(struct writer *writer, const struct store_job *job)
+{
+    char text[64];
+
+    writer_text(writer, "Id", job->id.text);
+    (void)snprintf(text, sizeof(text), "/jobs/%s", job->id.text);
+    writer_text(writer, "Self", text);
+    (void)snprintf(text, sizeof(text), "replicad:%s", job->id.text);
+    writer_text(writer, "InstanceID", text);
+    writer_text(writer, "Name", job->method);
+    writer_text(writer, "MethodName", job->method);
+}
+
+void job_render(struct call *call, struct store_reader *reader, struct writer *writer,
+        const void *row)
+{
+    const struct store_job *job = row;
+
+    (void)call;
+    (void)reader;
+    render_identity(writer, job);
+    writer_cim(writer, "JobState", CIM_JOB_STATE, job->state);
+    writer_signed(writer, "PercentComplete", job->percent);
+    render_status(writer, job->state);
+    writer_time(writer, "TimeSubmitted", job->submitted);
+    writer_time(writer, "StartTime", job->started);
+    writer_time(writer, "TimeOfLastStateChange", job->changed);
+    writer_time(writer, "EndTime", job->ended);
+    writer_signed(writer, "ErrorCode", job->error_code);
+    writer_text(writer, "ErrorDescription", job->error[0] ? job->error : NULL);
+    writer_signed(writer, "ReturnValue", job->return_value);
+    writer_text(writer, "ReturnValueName", return_name(job->method, job->return_value));
+    writer_path(writer, "SourceElement", "elements", job->source.text);
+    writer_path(writer, "TargetElement", "elements", job->target.text);
+    writer_path(writer, "Replica", "replicas", job->replica.text);
+    render_progress(writer, job);
+    writer_text(writer, "Mode", mode_name(job->mode));
+    writer_flag(writer, "Verify", job->verify);
+    writer_number(writer, "BandwidthLimit", job->limit);
+    writer_signed(writer, "Priority", job->priority);
+    writer_flag(writer, "DeleteOnCompletion", job->delete_on_completion);
+    render_interval(writer, "TimeBeforeRemoval", job->time_before_removal);
+    writer_text(writer, "RequestId", job->request[0] ? job->request : NULL);
+    render_actions(writer, job);
+}
+
+/* -- GET -------------------------------------------------------------------------------------- */
+
+static const struct list_member list_members[] = {
+    { .name = "JobState", .column = JOB_STATE, .type = LIST_CIM, .map = CIM_JOB_STATE },
+    { .name = "SourceElement",
+            .column = JOB_SOURCE,
+            .type = LIST_REFERENCE,
+            .collection = "elements" },
+    { .name = "TargetElement",
+            .column = JOB_TARGET,
+            .type = LIST_REFERENCE,
+            .collection = "elements" },
+    { .name = "Replica",
+            .column = JOB_REPLICA,
+            .type = LIST_REFERENCE,
+            .collection = "replicas" },
+    { .name = "MethodName", .column = JOB_METHOD, .type = LIST_TEXT },
+};
+
+void call_JOBS_LIST(struct call *call)
+{
+    list_serve(call, STORE_JOB, "/jobs", list_members,
+            sizeof(list_members) / sizeof(list_members[0]), job_render);
+}
+
+/** ?wait=N, seconds; 0 when it is not asked. */
+static bool wait_parse(struct call *call, unsigned *seconds)
+{
+    const struct api_request *request = call->request;
+    char *end = NULL;
+    unsigned long value = 0;
+
+    *seconds = 0;
+    if (request->query_count == 0)
+        return true;
+    if (request->query_count == 1 && strcmp(request->query[0].name, "wait") == 0) {
+        const char *text = request->query[0].value;
+        size_t length = strlen(text);
+        if (length > 0 && length < 10 && strspn(text, "0123456789") == length)
+            value = strtoul(text, &end, 10);
+        if (end) {
+            *seconds = value > WAIT_MAX_S ? WAIT_MAX_S : (unsigned)value;
+            return true;
+        }
+    }
+    call_malformed(call, "The only parameter is wait, in seconds");
+    return false;
+}
+
+void call_JOB_GET(struct call *call)
+{
+    struct store_reader *reader;
+    struct store_job job;
+    struct uuid id;
+    unsigned seconds;
+
+    if (!wait_parse(call, &seconds))
+        return;
+    if (seconds && call->request->id && uuid_parse(call->request->id, &id))
+        (void)job_wait(call->service, &id, seconds, &job);
+    if (!(reader = call_reader(call)))
+        return;
+    if (call_find(call, reader, STORE_JOB, &job)) {
+        call->outcome->retry_after = job_is_over(job.state) ? 0 : RETRY_AFTER_S;
+        call_answer(call, reader, job_render, &job, job.revision);
+    }
+    store_reader_give(call->service->store, reader);
+}
+
+/* -- PATCH ------------------------------------------------------------------------------------ */
+
+struct job_change {
+    struct call *call;
+    struct uuid id;
+    uint64_t limit, priority;
+    bool remove, has_limit, has_priority, has_remove;
+};
+
+static bool change_refused(struct job_change *change, const struct store_job *job)
+{
+    struct api_outcome *outcome = change->call->outcome;
+
+    if (job_is_over(job->state) && (change->has_limit || change->has_priority)) {
+        outcome_fail(outcome, API_STATE, -1, "The job is over");
+        return true;
+    }
+    if (change->has_priority && change->priority != (uint64_t)job->priority &&
+            job->state != CIM_JOB_NEW && job->state != CIM_JOB_SUSPENDED) {
+        outcome_fail(outcome, API_STATE, -1,
+                "The priority of a running job stays: suspend it first");
+        outcome_pointer(
+                outcome, "/Priority", "Changed only while the job does not run");
+        return true;
+    }
+    return false;
+}
+
+static bool change_work(struct clerk_turn *turn, void *context)
+{
+    struct job_change *change = context;
+    struct call *call = change->call;
+    struct store_job job;
+
+    if (!turn_find(call, turn, STORE_JOB, &job) ||
+            !outcome_if_match(call, job.revision) || change_refused(change, &job))
+        return false;
+    change->id = job.id;
+    if (change->has_limit)
+        job.limit = change->limit;
+    if (change->has_priority)
+        job.priority = (int64_t)change->priority;
+    if (change->has_remove)
+        job.delete_on_completion = change->remove;
+    turn->schedule |= change->has_priority;
+    job_put(turn, &job, false);
+    call_answer(call, turn->reader, job_render, &job, job.revision);
+    call_settle(call, turn);
+    return true;
+}
+
+/**
+ * Tell the engine what the row says now. Under a lock, and from the row: of two changes that
+ * were committed one after the other the later one stays, whoever comes here first. A job
+ * that does not run gets its limit when it starts.
+ */
+static void limit_ring(struct service *service, const struct uuid *id)
+{
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    struct store_reader *reader;
+    struct store_job job;
+
+    pthread_mutex_lock(&lock);
+    if ((reader = store_reader_take(service->store, 5000))) {
+        if (store_get(reader, STORE_JOB, id->text, &job) == 0)
+            (void)engine_limit(service->engine, id, job.limit);
+        store_reader_give(service->store, reader);
+    }
+    pthread_mutex_unlock(&lock);
+}
+
+void call_JOB_PATCH(struct call *call)
+{
+    static const struct body_member members[] = {
+        { .name = "BandwidthLimit",
+                .type = BODY_NUMBER,
+                .max = INT64_MAX,
+                .offset = offsetof(struct job_change, limit),
+                .given = offsetof(struct job_change, has_limit) },
+        { .name = "Priority",
+                .type = BODY_NUMBER,
+                .max = PRIORITY_MAX,
+                .offset = offsetof(struct job_change, priority),
+                .given = offsetof(struct job_change, has_priority) },
+        { .name = "DeleteOnCompletion",
+                .type = BODY_FLAG,
+                .offset = offsetof(struct job_change, remove),
+                .given = offsetof(struct job_change, has_remove) },
+    };
+    struct job_change change = { .call = call };
+
+    if (!call_decode(call, members, sizeof(members) / sizeof(members[0]), &change))
+        return;
+    if (call_commit(call, change_work, &change) && change.has_limit &&
+            call->outcome->verdict == API_DONE)
+        limit_ring(call->service, &change.id);
+}
+
+/* -- DELETE ----------------------------------------------------------------------------------- */
+
+static bool delete_work(struct clerk_turn *turn, void *context)
+{
+    struct call *call = context;
+    struct store_job job;
+
+    if (!turn_find(call, turn, STORE_JOB, &job) ||
+            !outcome_if_match(call, job.revision))
+        return false;
+    if (!job_is_over(job.state)) {
+        outcome_fail(call->outcome, API_STATE, -1, "The job is not over");
+        outcome_remedy(call->outcome,
+                "POST /jobs/%s/request-state-change {\"RequestedState\":\"Terminate\"}",
+                job.id.text);
+        return false;
+    }
+    turn_delete(turn, STORE_JOB, &job);
+    event_row(turn, "InstDeletion", "Job", "jobs", job.id.text, NULL);
+    call->outcome->verdict = API_GONE;
+    call->outcome->return_value = -1;
+    call_settle(call, turn);
+    return true;
+}
+
+void call_JOB_DELETE(struct call *call)
+{
+    (void)call_commit(call, delete_work, call);
+}
+
+/* -- DeleteOnCompletion ------------------------------------------------------------------------ */
+
+enum { SWEEP_PAGE = 32 };
+
+struct sweep {
+    int64_t now;
+    unsigned count;
+    struct uuid ids[SWEEP_PAGE];
+};
+
+static bool sweep_each(void *context, const void *row)
+{
+    struct sweep *sweep = context;
+    const struct store_job *job = row;
+
+    if (job_is_over(job->state) && job->ended + job->time_before_removal <= sweep->now)
+        sweep->ids[sweep->count++] = job->id;
+    return sweep->count < SWEEP_PAGE;
+}
+
+unsigned job_sweep(struct clerk_turn *turn)
+{
+    struct store_query query = {
+        .table = STORE_JOB,
+        .filter_count = 1,
+        .filters = { { .column = JOB_REMOVE,
+                .is_number = true,
+                .count = 1,
+                .numbers = { 1 } } },
+        .limit = 1000,
+    };
+    struct sweep sweep = { .now = turn->now };
+    struct store_job job = { 0 };
+
+    if (store_list(turn->reader, &query, sweep_each, &sweep) < 0)
+        return 0;
+    for (unsigned i = 0; i < sweep.count; i++) {
+        job.id = sweep.ids[i];
+        turn_delete(turn, STORE_JOB, &job);
+        event_row(turn, "InstDeletion", "Job", "jobs", job.id.text, NULL);
+    }
+    return sweep.count;
+}
+
+/* -- errors ------------------------------------------------------------------------------------ */
+
+/** What a person can do about it. */
+static const char *recommended(int64_t cause)
+{
+    switch (cause) {
+    case CIM_CAUSE_STORAGE_CAPACITY:
+    case CIM_CAUSE_CAPACITY:
+        return "Make room, then resynchronise the replica";
+    case CIM_CAUSE_AUTHENTICATION:
+        return "Check the credentials file of the element, then resynchronise the "
+               "replica";
+    case CIM_CAUSE_CONNECTION:
+    case CIM_CAUSE_TIMEOUT:
+        return "Check that the portal answers, then resynchronise the replica";
+    case CIM_CAUSE_CORRUPT_DATA:
+        return "Do not trust the device: what was read back is not what was written";
+    case CIM_CAUSE_ELEMENT_MISSING:
+        return "Check that the file or logical unit is there and has its size";
+    default:
+        return "See ErrorDescription of the job, then resynchronise the replica";
+    }
+}
+
+static void render_error(struct writer *writer, const struct store_job *job)
+{
+    char self[64];
+
+    (void)snprintf(self, sizeof(self), "/jobs/%s", job->id.text);
+    writer_object(writer, NULL);
+    writer_cim(writer, "ErrorType", CIM_ERROR_TYPE, job->error_type);
+    writer_cim(writer, "PerceivedSeverity", CIM_SEVERITY,
+            job->probable_cause == CIM_CAUSE_CORRUPT_DATA ? CIM_SEVERITY_CRITICAL
+                                                          : CIM_SEVERITY_MAJOR);
+    writer_cim(writer, "ProbableCause", CIM_PROBABLE_CAUSE, job->probable_cause);
+    writer_text(writer, "ProbableCauseDescription", job->error);
+    writer_text(writer, "Message", job->error);
+    writer_array(writer, "RecommendedActions");
+    writer_text(writer, NULL, recommended(job->probable_cause));
+    writer_end(writer);
+    writer_text(writer, "ErrorSource", self);
+    writer_signed(writer, "ErrorSourceFormat", 1);
+    writer_text(writer, "ErrorSourceFormatName", "Other");
+    writer_text(writer, "OtherErrorSourceFormat", "Path");
+    writer_signed(writer, "CIMStatusCode", 1);
+    writer_text(writer, "CIMStatusCodeDescription", "CIM_ERR_FAILED");
+    writer_time(writer, "Time", job->ended);
+    writer_end(writer);
+}
+
+/** CIM_Error objects of a job that failed; of another there are none. */
+static void errors_render(struct call *call, struct store_reader *reader,
+        struct writer *writer, const void *row)
+{
+    const struct store_job *job = row;
+
+    (void)call;
+    (void)reader;
+    writer_array(writer, "Members");
+    if (job->state == CIM_JOB_EXCEPTION)
+        render_error(writer, job);
+    writer_end(writer);
+    writer_null(writer, "Next");
+}
+
+void call_JOB_ERRORS(struct call *call)
+{
+    struct store_job job;
+
+    call_get(call, STORE_JOB, &job, errors_render, &job.revision);
+}

@@ -1,0 +1,14 @@
+/* api/jobs.h - what may be asked of a job. Private to api/. */
+#ifndef API_JOBS_H
+#define API_JOBS_H
+
+#include "api/resource.h"
+
+/** May RequestStateChange ask @request (2 Start .. 5 Kill) of it now? What `Actions` lists. */
+bool job_allows(const struct store_job *job, int64_t request);
+
+/** Remove jobs with DeleteOnCompletion whose TimeBeforeRemoval is over, a page a turn.
+    Returns how many went. */
+unsigned job_sweep(struct clerk_turn *turn);
+
+#endif

@@ -1,0 +1,110 @@
+/* api/pools.c - /pools: the directories that elements are allocated in. They come from the
+ * options and change only with a restart; what is free in them changes all the time. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "api/resource.h"
+#include "replica/base/digest.h"
+#include "replica/base/scope.h"
+
+static void pool_render(struct call *call, struct writer *writer,
+        const struct api_pool *pool, const struct engine_pool_figures *figures)
+{
+    char self[STORE_WORD + 8];
+
+    (void)snprintf(self, sizeof(self), "/pools/%s", pool->name);
+    writer_text(writer, "Id", pool->name);
+    writer_text(writer, "Self", self);
+    writer_text(writer, "PoolID", pool->name);
+    writer_text(writer, "ElementName", pool->name);
+    writer_flag(writer, "Primordial", false);
+    writer_flag(writer, "Default", pool == &call->service->options.pools[0]);
+    if (figures) {
+        writer_number(writer, "TotalManagedSpace", figures->total);
+        writer_number(writer, "RemainingManagedSpace", figures->remaining);
+        writer_flag(writer, "CanClone", figures->can_clone);
+    } else {
+        writer_null(writer, "TotalManagedSpace");
+        writer_null(writer, "RemainingManagedSpace");
+        writer_null(writer, "CanClone");
+    }
+    writer_cim(writer, "HealthState", CIM_HEALTH_STATE,
+            figures ? CIM_HEALTH_OK : CIM_HEALTH_MAJOR_FAILURE);
+}
+
+static int name_order(const void *a, const void *b)
+{
+    const struct api_pool *const *left = a, *const *right = b;
+
+    return strcmp((*left)->name, (*right)->name);
+}
+
+void call_POOLS_LIST(struct call *call)
+{
+    const struct api_options *options = &call->service->options;
+    scoped_free const struct api_pool **order =
+            calloc(options->pool_count + 1, sizeof(struct api_pool *));
+    struct writer *writer;
+
+    if (!call_no_query(call))
+        return;
+    if (!order || !(writer = writer_create())) {
+        outcome_fail(call->outcome, API_OVERLOADED, -1, "out of memory");
+        return;
+    }
+    for (size_t i = 0; i < options->pool_count; i++)
+        order[i] = &options->pools[i];
+    qsort(order, options->pool_count, sizeof(*order), name_order);
+    writer_array(writer, "Members");
+    for (size_t i = 0; i < options->pool_count; i++) {
+        struct engine_pool_figures figures;
+        bool good = engine_pool_figures(
+                            call->service->engine, order[i]->name, &figures) == 0;
+        writer_object(writer, NULL);
+        pool_render(call, writer, order[i], good ? &figures : NULL);
+        writer_end(writer);
+    }
+    writer_end(writer);
+    writer_null(writer, "Next");
+    call->outcome->verdict = API_DONE;
+    outcome_body(call->outcome, &writer);
+}
+
+/** What is free changes without a revision: the tag is a digest of the figures. */
+static int64_t pool_tag(const struct engine_pool_figures *figures)
+{
+    uint64_t facts[] = { figures->total, figures->remaining, figures->can_clone };
+
+    return (int64_t)(digest_xxh3(facts, sizeof(facts)).low >> 1);
+}
+
+void call_POOL_GET(struct call *call)
+{
+    const char *name = call->request->id;
+    const struct api_pool *pool = name ? pool_find(call->service, name) : NULL;
+    struct engine_pool_figures figures;
+    struct writer *writer;
+    struct fault fault = { 0 };
+
+    if (!call_no_query(call))
+        return;
+    if (!pool) {
+        outcome_fail(call->outcome, API_NOT_FOUND, -1, "There is no pool of that name");
+        return;
+    }
+    fault.error = engine_pool_figures(call->service->engine, pool->name, &figures);
+    if (fault.error) {
+        outcome_engine(call->outcome, &fault, "the pool");
+        call->outcome->return_value = -1;
+        return;
+    }
+    if (outcome_if_none_match(call, pool_tag(&figures)))
+        return;
+    if ((writer = writer_create()))
+        pool_render(call, writer, pool, &figures);
+    call->outcome->verdict = API_DONE;
+    outcome_etag(call->outcome, pool_tag(&figures));
+    outcome_body(call->outcome, &writer);
+}
