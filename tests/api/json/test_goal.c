@@ -1,6 +1,7 @@
 /* Goals: JSON and MOF, what is heard, what is refused as wrong and what as not supported. */
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -224,8 +225,13 @@ static const char *const bad_mof[] = { "", " ", ";", "instance", "instance of",
     SETTING("ElementName = \"a;"), SETTING("ElementName = \"a\\q\";"),
     SETTING("ElementName = \"a\\x41\";"), SETTING("ElementName = \"a\nb\";"),
     SETTING("ElementName = \"a\\\";"), SETTING("ElementName = \"a\" b;"),
-    SETTING("ElementName = \"\xff\";"), SETTING("/* Verify = TRUE;"), SETTING("/"),
-    SETTING("/ Verify = TRUE;"), SETTING("Verify = TRUE; /*/"),
+    SETTING("ElementName = \"\xff\";"), SETTING("ElementName = \"\xc0\x80\";"),
+    SETTING("ElementName = \"\xc1\xbf\";"), SETTING("ElementName = \"\xe0\x9f\xbf\";"),
+    SETTING("ElementName = \"\xed\xa0\x80\";"),
+    SETTING("ElementName = \"\xf0\x8f\xbf\xbf\";"),
+    SETTING("ElementName = \"\xf4\x90\x80\x80\";"), "// \xc3\n" SETTING(""),
+    SETTING("/* Verify = TRUE;"), SETTING("/"), SETTING("/ Verify = TRUE;"),
+    SETTING("Verify = TRUE; /*/"),
     SETTING("AVeryLongNameThatNoPropertyOfAnyClassHasEverHadAndNeverWillHaveEither = "
             "1;"),
     "\xef\xbb\xbf" SETTING(""), "<INSTANCE CLASSNAME=\"CIM_StorageSetting\"/>" };
@@ -260,6 +266,16 @@ Test(mof, values_are_judged_as_in_json)
     refused(SETTING("FailedCopyStopsHostIO = TRUE;"), "/Goal/FailedCopyStopsHostIO",
             true);
     refused(SETTING("ElementName = \"a\\n\";"), "/Goal/ElementName", false);
+}
+
+Test(mof, a_string_has_1024_bytes_and_no_more)
+{
+    for (int length = 1020; length < 1040; length++) {
+        char text[1200];
+        (void)snprintf(text, sizeof text,
+                "instance of CIM_SettingData { ElementName = \"%0*d\"; };", length, 0);
+        refused(text, length <= 1024 ? "/Goal/ElementName" : "/Goal", false);
+    }
 }
 
 Test(mof, the_line_is_told)
@@ -312,7 +328,7 @@ Test(goal, merge_overlays_what_is_given_only)
     goal_merge(&under, &over);
     text = goal_text(&under);
     cr_assert(strcmp(text,
-                      "{\"BandwidthLimit\":0,\"DesiredRPO\":60,"
+                      "{\"BandwidthLimit\":77777777777,\"DesiredRPO\":60,"
                       "\"ReplicationPriority\":4,\"Verify\":false}") == 0,
             "%s", text);
     free(text);
