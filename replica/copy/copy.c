@@ -138,10 +138,12 @@ static void flush_done(struct block_request *request, int result)
     struct copy *copy = container_of(request, struct copy, flush);
 
     copy->flush_active = false;
-    if (result == 0)
+    if (result == 0) {
         advance(copy, &copy->flushing);
-    else
+    } else {
+        copy->flush_broken = true;
         copy_fail(copy, result, true, "flushed", copy->flushing.position);
+    }
     copy_pump(copy);
 }
 
@@ -162,7 +164,8 @@ static void flush_consider(struct copy *copy, bool now)
     const struct tally low = copy->ledger.low;
     bool moved = low.position > told(copy);
 
-    if (copy->flush_active || !moved)
+    /* After a failed flush nobody knows what is stable; a second one may lie. */
+    if (copy->flush_active || copy->flush_broken || !moved)
         return;
     if (!now && !copy->tick_due && copy->unflushed < FLUSH_BYTES)
         return;

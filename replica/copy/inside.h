@@ -84,7 +84,7 @@ struct copy {
     struct tally flushed; /* what may be told */
     struct tally flushing; /* what will be, when the flush that is under way is good */
     uint64_t verified; /* of the second pass */
-    bool flush_active, flush_last;
+    bool flush_active, flush_last, flush_broken;
     bool dirty; /* something may wait for a flush */
     uint64_t unflushed; /* bytes sent since the last one began */
     bool tick_due;
