@@ -195,7 +195,6 @@ char *writer_finish(struct writer **writer, size_t *length)
     if (taken && !taken->failed)
         text = json_dumps(taken->open[0], JSON_COMPACT | JSON_ENSURE_ASCII);
     if (length)
-        if (length)
         *length = text ? strlen(text) : 0;
     writer_destroy(taken);
     return text;
