@@ -323,7 +323,7 @@ Test(goal, merge_overlays_what_is_given_only)
     cr_assert(parse("{\"DesiredRPO\":60,\"Verify\":true,\"BandwidthLimit\":5}") == 0);
     under = goal;
     cr_assert(parse("{\"Verify\":false,\"ReplicationPriority\":4,\"BandwidthLimit\":"
-                    "0}") == 0);
+                    "77777777777}") == 0);
     over = goal;
     goal_merge(&under, &over);
     text = goal_text(&under);
