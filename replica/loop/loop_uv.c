@@ -57,6 +57,8 @@ struct uv_side {
     struct instant now;
     struct loop_task stop_task;
     bool stopped;
+    bool once; /* in loop_turn(): */
+    bool ran; /*   something ran before the poll, which then does not wait */
     struct uv_job *free_jobs;
     struct loop_work *waiting; /* work for which there was no memory yet, in order */
     struct loop_work **waiting_end;
@@ -120,6 +122,7 @@ static void run_posted(struct uv_side *side)
     while (task) {
         struct loop_task *next = task->next; /* run() may free or post it again */
         task->queued = false;
+        side->ran = true;
         task->run(task);
         task = next;
     }
@@ -144,6 +147,7 @@ static void fire_due(struct uv_side *side)
     while ((timer = timer_heap_first(&side->timers)) && timer->order < newest &&
             instant_reached(side->now, timer->due)) {
         timer_heap_stop(&side->timers, timer);
+        side->ran = true;
         timer->fire(timer);
     }
 }
@@ -185,7 +189,8 @@ static void on_before_poll(uv_prepare_t *prepare)
     turn_begin(side);
     run_posted(side);
     arm_alarm(side);
-    if (atomic_load_explicit(&side->posted, memory_order_acquire))
+    if (atomic_load_explicit(&side->posted, memory_order_acquire) ||
+            (side->once && side->ran))
         (void)uv_idle_start(&side->busy, on_busy);
     else
         (void)uv_idle_stop(&side->busy);
@@ -409,8 +414,11 @@ static bool side_turn(struct loop *loop)
 {
     struct uv_side *side = side_of(loop);
 
+    side->once = true;
+    side->ran = false;
     if (!side->stopped)
         side_spin(side, UV_RUN_ONCE);
+    side->once = false;
     atomic_store_explicit(&side->turn_began_ns, 0, memory_order_relaxed);
     return !side->stopped;
 }

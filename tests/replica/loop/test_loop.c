@@ -92,6 +92,24 @@ ON_BOTH(posts_run_in_order_and_never_from_inside)
     loop_destroy(loop);
 }
 
+/* With nothing else to come: a turn that waited on would never return. */
+ON_BOTH(a_turn_that_ran_something_does_not_wait_for_more)
+{
+    struct teller a = teller("a"), b = teller("b");
+    struct instant due;
+
+    loop_post(loop, &a.task);
+    expect(loop_turn(loop));
+    expect_str(story, "a");
+    loop_timer_start(loop, &b.timer, 1);
+    due = instant_add_ms(clock_monotonic(), 2);
+    while (!instant_reached(clock_monotonic(), due)) /* it is due before the turn */
+        ;
+    while (!strchr(story, 'b'))
+        expect(loop_turn(loop));
+    loop_destroy(loop);
+}
+
 ON_BOTH(a_task_may_be_posted_again_by_itself)
 {
     struct teller a = teller("a");
