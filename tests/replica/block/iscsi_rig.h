@@ -38,12 +38,12 @@ static inline struct loop *rig_loop(void)
     struct loop *loop = loop_uv_create();
 
     cr_assert(loop);
-    loop_own_here(loop);
     return loop;
 }
 
 /** Opens, or ends the test with the driver's words. */
-static inline struct block_device *rig_open(struct loop *loop, const struct block_spec *spec)
+static inline struct block_device *rig_open(
+        struct loop *loop, const struct block_spec *spec)
 {
     struct device_opening opening;
     struct block_device *device = device_open(loop, spec, &opening);

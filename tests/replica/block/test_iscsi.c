@@ -1,0 +1,560 @@
+/* The iscsi driver against a real tgtd: what it says of a LUN, its data, its failures. */
+#include <arpa/inet.h>
+#include <criterion/criterion.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "tests/replica/block/iscsi_rig.h"
+
+enum { SIZE = 8 * RIG_MIB };
+
+struct world {
+    struct tgt *tgt;
+    struct loop *loop;
+    char path[128];
+    int fd;
+};
+
+static struct world world_make(const struct tgt_lun *like)
+{
+    struct world world = { .tgt = tgt_start(), .loop = rig_loop() };
+    struct tgt_lun lun = like ? *like : (struct tgt_lun){ 0 };
+
+    tgt_make_file(world.tgt, "disk", SIZE, world.path);
+    world.fd = open(world.path, O_RDWR | O_CLOEXEC);
+    lun.path = world.path;
+    tgt_add_target(world.tgt, 1, RIG_TARGET);
+    tgt_add_lun(world.tgt, 1, 1, &lun);
+    return world;
+}
+
+static void world_end(struct world *world)
+{
+    loop_destroy(world->loop);
+    close(world->fd);
+    tgt_stop(world->tgt);
+}
+
+/* -- what it is ----------------------------------------------------------------------- */
+
+Test(iscsi_open, a_thick_lun_tells_what_it_is)
+{
+    struct world world = world_make(NULL);
+    struct block_spec spec = rig_spec(world.tgt->port, 1);
+    struct device_opening opening;
+    struct block_device *device = device_open(world.loop, &spec, &opening);
+    char place[128];
+
+    cr_assert(device, "%s", opening.fault.why);
+    cr_assert_eq(device->size, SIZE);
+    cr_assert_eq(device->block_size, 512);
+    cr_assert_eq(device->max_transfer, RIG_MIB);
+    cr_assert(device->caps & BLOCK_VOLATILE);
+    cr_assert(!(device->caps &
+            (BLOCK_THIN | BLOCK_CAN_ZERO | BLOCK_CAN_DISCARD | BLOCK_DISCARD_ZEROES |
+                    BLOCK_READ_ONLY)));
+    snprintf(
+            place, sizeof(place), "lun:127.0.0.1:%u," RIG_TARGET ",1", world.tgt->port);
+    cr_assert_str_eq(opening.identity.place, place);
+    cr_assert_str_eq(opening.identity.world, "", "tgt's numbers are no identity");
+    cr_assert(strstr(opening.identity.weak, "sn"), "%s", opening.identity.weak);
+    cr_assert(!opening.identity.foreign_reservation);
+    cr_assert(device_close(&device));
+    world_end(&world);
+}
+
+Test(iscsi_open, a_thin_lun_of_4096_byte_blocks_tells_what_it_can)
+{
+    struct world world =
+            world_make(&(struct tgt_lun){ .block_size = 4096, .thin = true });
+    struct block_spec spec = rig_spec(world.tgt->port, 1);
+    struct block_device *device = rig_open(world.loop, &spec);
+    unsigned wanted = BLOCK_THIN | BLOCK_CAN_ZERO | BLOCK_CAN_DISCARD |
+            BLOCK_DISCARD_ZEROES | BLOCK_CAN_EXTENTS | BLOCK_VOLATILE;
+
+    cr_assert_eq(device->block_size, 4096);
+    cr_assert((device->caps & wanted) == wanted, "%x", device->caps);
+    cr_assert(device->max_zero > 0 && device->max_zero % 4096 == 0);
+    cr_assert(device_close(&device));
+    world_end(&world);
+}
+
+Test(iscsi_open, ipv6)
+{
+    struct world world = world_make(NULL);
+    struct block_spec spec = rig_spec(world.tgt->port, 1);
+    struct block_device *device;
+    uint8_t bytes[4096];
+    char portal[BLOCK_PORTAL_TEXT];
+
+    snprintf(portal, sizeof(portal), "[::1]:%u", world.tgt->port);
+    cr_assert(portal_parse(portal, 0, false, &spec.portal, NULL) == 0);
+    device = rig_open(world.loop, &spec);
+    cr_assert(device_read(device, 0, bytes, sizeof(bytes)) == 0);
+    cr_assert(device_close(&device));
+    world_end(&world);
+}
+
+/* -- data ------------------------------------------------------------------------------ */
+
+/** @parts pieces of odd lengths, one of them empty, that sum to @length. */
+static void iov_cut(
+        uint64_t *seed, struct iovec *iov, int parts, uint8_t *bytes, uint64_t length)
+{
+    for (int i = 0; i < parts; i++) {
+        uint64_t n = i == parts - 1 ? length : seed_below(seed, length / 2);
+        if (i == 1 && parts > 2)
+            n = 0;
+        iov[i] = (struct iovec){ bytes, n };
+        bytes += n;
+        length -= n;
+    }
+}
+
+static void data_comes_back(uint32_t block_size)
+{
+    struct world world = world_make(&(struct tgt_lun){ .block_size = block_size });
+    struct block_spec spec = rig_spec(world.tgt->port, 1);
+    struct block_device *device = rig_open(world.loop, &spec);
+    uint8_t *model = calloc(1, SIZE), *bytes = malloc(2 * RIG_MIB),
+            *seen = malloc(SIZE);
+    uint64_t seed = seed_take("iscsi data");
+
+    for (int i = 0; i < 60; i++) {
+        uint64_t length = block_size * (1 + seed_below(&seed, RIG_MIB / block_size));
+        uint64_t offset =
+                block_size * seed_below(&seed, (SIZE - length) / block_size + 1);
+        struct iovec iov[21];
+        struct device_call call = { .request = { .offset = offset,
+                                            .length = length,
+                                            .iov = iov,
+                                            .iovcnt =
+                                                    1 + (int)seed_below(&seed, 20) } };
+        iov_cut(&seed, iov, call.request.iovcnt, bytes, length);
+        if (i % 2 == 0) {
+            call.request.op = BLOCK_WRITE;
+            call.request.flags = seed_below(&seed, 4) == 0 ? BLOCK_FUA : 0;
+            seed_fill(&seed, bytes, length);
+            memcpy(model + offset, bytes, length);
+        } else {
+            call.request.op = BLOCK_READ;
+            memset(bytes, 0x5a, length);
+        }
+        cr_assert_eq(device_call_run(device, &call), 0, "%s", block_last_words(device));
+        cr_assert(memcmp(bytes, model + offset, length) == 0, "step %d", i);
+    }
+    cr_assert_eq(device_flush(device), 0);
+    cr_assert_eq(pread(world.fd, seen, SIZE, 0), SIZE);
+    cr_assert(memcmp(seen, model, SIZE) == 0, "the far side has other bytes");
+    cr_assert(device_close(&device));
+    free(model);
+    free(bytes);
+    free(seen);
+    world_end(&world);
+}
+
+Test(iscsi_data, comes_back_from_any_vector_512)
+{
+    data_comes_back(512);
+}
+
+Test(iscsi_data, comes_back_from_any_vector_4096)
+{
+    data_comes_back(4096);
+}
+
+Test(iscsi_data, more_requests_than_slots)
+{
+    struct world world = world_make(NULL);
+    struct block_spec spec = rig_spec(world.tgt->port, 1);
+    struct block_device *device = rig_open(world.loop, &spec);
+    static struct rig_batch writes, reads;
+    uint8_t *bytes = malloc(RIG_CALLS * 64 * RIG_KIB),
+            *back = calloc(RIG_CALLS, 64 * RIG_KIB);
+    uint64_t seed = seed_take("slots");
+
+    seed_fill(&seed, bytes, RIG_CALLS * 64 * RIG_KIB);
+    for (uint64_t i = 0; i < RIG_CALLS; i++)
+        rig_start(&writes, device, BLOCK_WRITE, i * 64 * RIG_KIB,
+                bytes + i * 64 * RIG_KIB, 64 * RIG_KIB);
+    rig_finish(&writes, world.loop);
+    cr_assert_eq(rig_count(&writes, 0), RIG_CALLS);
+    for (uint64_t i = 0; i < RIG_CALLS; i++)
+        rig_start(&reads, device, BLOCK_READ, i * 64 * RIG_KIB, back + i * 64 * RIG_KIB,
+                64 * RIG_KIB);
+    rig_finish(&reads, world.loop);
+    cr_assert_eq(rig_count(&reads, 0), RIG_CALLS);
+    cr_assert(memcmp(bytes, back, RIG_CALLS * 64 * RIG_KIB) == 0);
+    cr_assert(device_close(&device));
+    free(bytes);
+    free(back);
+    world_end(&world);
+}
+
+static unsigned extents_of(struct block_device *device, uint64_t offset,
+        uint64_t length, struct block_extent *extents, unsigned room)
+{
+    struct device_call call = { .request = { .op = BLOCK_EXTENTS,
+                                        .offset = offset,
+                                        .length = length,
+                                        .extents = extents,
+                                        .extents_max = room } };
+
+    cr_assert_eq(device_call_run(device, &call), 0, "%s", block_last_words(device));
+    return call.request.extents_count;
+}
+
+Test(iscsi_data, zeros_discards_and_extents_of_a_thin_lun)
+{
+    struct world world = world_make(&(struct tgt_lun){ .thin = true });
+    struct block_spec spec = rig_spec(world.tgt->port, 1);
+    struct block_device *device = rig_open(world.loop, &spec);
+    uint8_t *bytes = malloc(SIZE);
+    struct block_extent extents[8];
+    struct stat before, after;
+
+    memset(bytes, 7, SIZE);
+    cr_assert_eq(pwrite(world.fd, bytes, SIZE, 0), SIZE);
+    cr_assert(fstat(world.fd, &before) == 0);
+    cr_assert_eq(device_do(device, BLOCK_ZERO, RIG_MIB, NULL, RIG_MIB, BLOCK_FUA), 0);
+    cr_assert_eq(device_do(device, BLOCK_DISCARD, 4 * RIG_MIB, NULL, 512, 0), 0);
+    cr_assert_eq(device_do(device, BLOCK_DISCARD, 5 * RIG_MIB, NULL, RIG_MIB, 0), 0);
+    cr_assert_eq(device_read(device, 0, bytes, 8 * RIG_MIB), 0);
+    for (int i = 0; i < SIZE; i++) {
+        bool zero = (i >= RIG_MIB && i < 2 * RIG_MIB) ||
+                (i >= 4 * RIG_MIB && i < 4 * RIG_MIB + 512) ||
+                (i >= 5 * RIG_MIB && i < 6 * RIG_MIB);
+        cr_assert_eq(bytes[i], zero ? 0 : 7, "at %d", i);
+    }
+    cr_assert(fstat(world.fd, &after) == 0);
+    cr_assert(after.st_blocks < before.st_blocks, "nothing was given back");
+
+    cr_assert_eq(extents_of(device, 0, 2 * RIG_MIB + 512, extents, 8), 3);
+    cr_assert(extents[0].kind == BLOCK_EXTENT_DATA && extents[0].length == RIG_MIB);
+    cr_assert(extents[1].kind == BLOCK_EXTENT_ZERO && extents[1].length == RIG_MIB);
+    cr_assert(extents[2].kind == BLOCK_EXTENT_DATA && extents[2].length == 512);
+    cr_assert(extents_of(device, 5 * RIG_MIB + 4096, RIG_MIB, extents, 1) == 1);
+    cr_assert(extents[0].kind == BLOCK_EXTENT_ZERO);
+    cr_assert_eq(extents[0].length, RIG_MIB - 4096);
+    cr_assert(device_close(&device));
+    free(bytes);
+    world_end(&world);
+}
+
+Test(iscsi_data, many_extent_requests_share_one_buffer)
+{
+    struct world world = world_make(&(struct tgt_lun){ .thin = true });
+    struct block_spec spec = rig_spec(world.tgt->port, 1);
+    struct block_device *device = rig_open(world.loop, &spec);
+    static struct rig_batch batch;
+    static struct block_extent extents[8][4];
+    uint8_t bytes[4096];
+
+    memset(bytes, 1, sizeof(bytes));
+    for (int i = 0; i < 8; i++)
+        cr_assert_eq(pwrite(world.fd, bytes, 4096, i * RIG_MIB), 4096);
+    for (uint64_t i = 0; i < 8; i++) {
+        struct rig_call *call = &batch.calls[batch.started++];
+        *call = (struct rig_call){ .batch = &batch };
+        call->request = (struct block_request){ .op = BLOCK_EXTENTS,
+            .offset = i * RIG_MIB,
+            .length = RIG_MIB,
+            .extents = extents[i],
+            .extents_max = 4,
+            .done = rig_call_done };
+        block_submit(device, &call->request);
+        rig_start(&batch, device, BLOCK_READ, i * RIG_MIB, bytes, 512);
+    }
+    rig_finish(&batch, world.loop);
+    cr_assert_eq(rig_count(&batch, 0), 16);
+    for (uint64_t i = 0; i < 8; i++) {
+        cr_assert_eq(batch.calls[2 * i].request.extents_count, 2);
+        cr_assert(extents[i][0].offset == i * RIG_MIB && extents[i][0].length == 4096);
+        cr_assert(extents[i][1].kind == BLOCK_EXTENT_ZERO);
+    }
+    cr_assert(device_close(&device));
+    world_end(&world);
+}
+
+/* -- what does not open --------------------------------------------------------------- */
+
+Test(iscsi_refused, what_is_not_there)
+{
+    struct world world = world_make(NULL);
+    struct block_spec spec = rig_spec(world.tgt->port, 1), wrong = spec;
+
+    wrong = rig_spec(port_free(), 1);
+    cr_assert_eq(rig_refused(world.loop, &wrong), -ECONNREFUSED);
+    wrong = spec;
+    strcpy(wrong.target, "iqn.2026-11.test:b");
+    cr_assert_eq(rig_refused(world.loop, &wrong), -ENODEV);
+    wrong = spec;
+    wrong.lun = 2;
+    cr_assert_eq(rig_refused(world.loop, &wrong), -ENXIO);
+    wrong.lun = 300;
+    cr_assert_eq(rig_refused(world.loop, &wrong), -ENXIO);
+    wrong.lun = 0; /* tgt's controller */
+    cr_assert_eq(rig_refused(world.loop, &wrong), -EINVAL);
+    wrong = spec;
+    wrong.expect_size = SIZE - 512;
+    cr_assert_eq(rig_refused(world.loop, &wrong), -ESTALE);
+    wrong = spec;
+    wrong.initiator[0] = '\0';
+    cr_assert_eq(rig_refused(world.loop, &wrong), -EINVAL);
+    world_end(&world);
+}
+
+Test(iscsi_refused, a_lun_that_is_write_protected_opens_for_reading)
+{
+    struct world world = world_make(&(struct tgt_lun){ .read_only = true });
+    struct block_spec spec = rig_spec(world.tgt->port, 1);
+    struct block_device *device;
+    uint8_t bytes[512];
+
+    cr_assert_eq(rig_refused(world.loop, &spec), -EROFS);
+    spec.writable = false;
+    device = rig_open(world.loop, &spec);
+    cr_assert(device->caps & BLOCK_READ_ONLY);
+    cr_assert_eq(device_read(device, 512, bytes, 512), 0);
+    cr_assert_eq(device_write(device, 512, bytes, 512), -EROFS);
+    cr_assert(device_close(&device));
+    world_end(&world);
+}
+
+Test(iscsi_refused, chap_one_way)
+{
+    struct world world = world_make(NULL);
+    struct block_spec spec = rig_spec(world.tgt->port, 1);
+    struct block_chap chap = { .user = "rita", .secret = "a long secret 1" };
+    struct block_device *device;
+
+    tgt_add_account(world.tgt, 1, "rita", "a long secret 1", false);
+    cr_assert_eq(rig_refused(world.loop, &spec), -EACCES, "no secret");
+    spec.chap = &chap;
+    strcpy(chap.secret, "a wrong secret 1");
+    cr_assert_eq(rig_refused(world.loop, &spec), -EACCES, "the wrong secret");
+    strcpy(chap.secret, "a long secret 1");
+    strcpy(chap.user, "rosa");
+    cr_assert_eq(rig_refused(world.loop, &spec), -EACCES, "the wrong user");
+    strcpy(chap.user, "rita");
+    device = rig_open(world.loop, &spec);
+    cr_assert(device_close(&device));
+    world_end(&world);
+}
+
+Test(iscsi_refused, chap_both_ways)
+{
+    struct world world = world_make(NULL);
+    struct block_spec spec = rig_spec(world.tgt->port, 1);
+    struct block_chap chap = { .user = "rita",
+        .secret = "a long secret 1",
+        .mutual_user = "tina",
+        .mutual_secret = "another secret 2" };
+    struct block_device *device;
+
+    spec.chap = &chap;
+    tgt_add_account(world.tgt, 1, "rita", "a long secret 1", false);
+    tgt_add_account(world.tgt, 1, "tina", "another secret 2", true);
+    device = rig_open(world.loop, &spec);
+    cr_assert(device_close(&device));
+    strcpy(chap.mutual_secret, "a wrong secret 2");
+    cr_assert_eq(rig_refused(world.loop, &spec), -EACCES);
+    world_end(&world);
+}
+
+Test(iscsi_refused, a_portal_that_accepts_and_never_answers)
+{
+    struct loop *loop = rig_loop();
+    struct sockaddr_in address = { .sin_family = AF_INET };
+    socklen_t size = sizeof(address);
+    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct block_spec spec;
+
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    cr_assert(bind(listener, (struct sockaddr *)&address, size) == 0 &&
+            listen(listener, 4) == 0);
+    cr_assert(getsockname(listener, (struct sockaddr *)&address, &size) == 0);
+    spec = rig_spec(ntohs(address.sin_port), 1);
+    spec.connect_timeout_ms = 300;
+    cr_assert_eq(rig_refused(loop, &spec), -ETIMEDOUT);
+    close(listener);
+    loop_destroy(loop);
+}
+
+/* -- what goes wrong later ------------------------------------------------------------ */
+
+/** Fills the wire with reads and writes and returns with none of them answered. */
+static void load(struct rig_batch *batch, struct block_device *device, uint8_t *bytes)
+{
+    for (uint64_t i = 0; i < 40; i++)
+        rig_start(batch, device, i % 2 ? BLOCK_READ : BLOCK_WRITE, i * 128 * RIG_KIB,
+                bytes + i * 128 * RIG_KIB, 128 * RIG_KIB);
+}
+
+Test(iscsi_lost, a_killed_target_answers_every_request_and_can_be_opened_anew)
+{
+    struct world world = world_make(NULL);
+    struct block_spec spec = rig_spec(world.tgt->port, 1);
+    struct block_device *device = rig_open(world.loop, &spec);
+    static struct rig_batch batch;
+    uint8_t *bytes = malloc(SIZE);
+    struct tgt_lun lun = { .path = world.path };
+
+    memset(bytes, 3, SIZE);
+    tgt_freeze(world.tgt); /* so that they are surely on their way */
+    load(&batch, device, bytes);
+    tgt_kill(world.tgt);
+    rig_finish(&batch, world.loop);
+    cr_assert_eq(rig_count(&batch, -ENOTCONN), 40);
+    cr_assert(device->broken && block_last_words(device)[0]);
+    cr_assert(device_read(device, 0, bytes, 512) < 0);
+    cr_assert(device_close(&device));
+
+    tgt_revive(world.tgt);
+    tgt_add_target(world.tgt, 1, RIG_TARGET);
+    tgt_add_lun(world.tgt, 1, 1, &lun);
+    spec.barrier = true;
+    device = rig_open(world.loop, &spec);
+    cr_assert_eq(device_write(device, 0, bytes, 512), 0);
+    cr_assert(device_close(&device));
+    free(bytes);
+    world_end(&world);
+}
+
+Test(iscsi_lost, an_idle_session_that_is_closed_is_noticed)
+{
+    struct world world = world_make(NULL);
+    struct block_spec spec = rig_spec(world.tgt->port, 1);
+    struct block_device *device = rig_open(world.loop, &spec);
+    struct drive_deadline patience = { .timer.fire = drive_expire };
+
+    tgt_kill(world.tgt);
+    loop_timer_start(world.loop, &patience.timer, DRIVE_DEADLINE_MS);
+    while (!device->broken && !patience.passed)
+        (void)loop_turn(world.loop);
+    loop_timer_stop(world.loop, &patience.timer);
+    cr_assert(device->broken);
+    cr_assert(device_close(&device));
+    world_end(&world);
+}
+
+Test(iscsi_lost, a_frozen_target_meets_the_deadline_and_the_session_is_given_up)
+{
+    struct world world = world_make(NULL);
+    struct block_spec spec = rig_spec(world.tgt->port, 1);
+    struct block_device *device;
+    static struct rig_batch batch;
+    uint8_t *bytes = calloc(1, SIZE);
+
+    spec.io_timeout_ms = 700;
+    device = rig_open(world.loop, &spec);
+    tgt_freeze(world.tgt);
+    load(&batch, device, bytes);
+    rig_finish(&batch, world.loop);
+    cr_assert_eq(rig_count(&batch, -ETIMEDOUT), 1, "the one that was late");
+    cr_assert_eq(rig_count(&batch, -ENOTCONN), 39, "the session went with it");
+    cr_assert(device->broken);
+    cr_assert(device_close(&device));
+    cr_assert_eq(rig_refused(world.loop, &spec), -ETIMEDOUT);
+    tgt_thaw(world.tgt);
+    spec.barrier = true;
+    spec.io_timeout_ms = 20000;
+    device = rig_open(world.loop, &spec);
+    cr_assert_eq(device_read(device, 0, bytes, RIG_MIB), 0);
+    cr_assert(device_close(&device));
+    free(bytes);
+    world_end(&world);
+}
+
+Test(iscsi_lost, closing_a_session_with_a_frozen_target_ends)
+{
+    struct world world = world_make(NULL);
+    struct block_spec spec = rig_spec(world.tgt->port, 1);
+    struct block_device *device = rig_open(world.loop, &spec);
+
+    tgt_freeze(world.tgt);
+    cr_assert(device_close(&device));
+    tgt_thaw(world.tgt);
+    world_end(&world);
+}
+
+Test(iscsi_lost, a_lun_that_shrank_is_not_what_was_opened)
+{
+    struct world world = world_make(NULL);
+    struct block_spec spec = rig_spec(world.tgt->port, 1);
+    struct block_device *device = rig_open(world.loop, &spec);
+    uint8_t *bytes = calloc(1, RIG_MIB);
+
+    cr_assert_eq(device_write(device, SIZE - RIG_MIB, bytes, RIG_MIB), 0);
+    cr_assert(ftruncate(world.fd, SIZE / 2) == 0);
+    tgt_reload_lun(world.tgt, 1, 1, world.path);
+    cr_assert_eq(device_write(device, SIZE - RIG_MIB, bytes, RIG_MIB), -ESTALE, "%s",
+            block_last_words(device));
+    cr_assert(device->broken);
+    cr_assert(device_close(&device));
+    spec.expect_size = SIZE;
+    cr_assert_eq(rig_refused(world.loop, &spec), -ESTALE);
+    free(bytes);
+    world_end(&world);
+}
+
+Test(iscsi_lost, a_lun_that_was_removed)
+{
+    struct world world = world_make(NULL);
+    struct block_spec spec = rig_spec(world.tgt->port, 1);
+    struct block_device *device = rig_open(world.loop, &spec);
+    uint8_t bytes[512];
+    int result;
+
+    tgt_remove_lun(world.tgt, 1, 1);
+    result = device_read(device, 0, bytes, 512);
+    cr_assert(result == -ESTALE || result == -ENOTCONN, "%d: %s", result,
+            block_last_words(device));
+    cr_assert(device_close(&device));
+    cr_assert_eq(rig_refused(world.loop, &spec), -ENXIO);
+    world_end(&world);
+}
+
+Test(iscsi_lost, a_reset_by_another_ends_a_writer_that_had_not_flushed)
+{
+    struct world world = world_make(NULL);
+    struct block_spec one = rig_spec(world.tgt->port, 1), two = one, three = one;
+    struct block_device *writer, *flushed, *reader, *barrier;
+    uint8_t bytes[512] = { 1 };
+
+    two.isid++;
+    three.isid += 2;
+    three.writable = false;
+    writer = rig_open(world.loop, &one);
+    flushed = rig_open(world.loop, &two);
+    reader = rig_open(world.loop, &three);
+    cr_assert_eq(device_write(writer, 0, bytes, 512), 0);
+    cr_assert_eq(device_write(flushed, 512, bytes, 512), 0);
+    cr_assert_eq(device_flush(flushed), 0);
+
+    one.isid += 3;
+    one.barrier = true;
+    barrier = rig_open(world.loop, &one);
+    cr_assert_eq(device_read(reader, 0, bytes, 512), 0, "%s", block_last_words(reader));
+    cr_assert_eq(device_flush(flushed), 0, "%s", block_last_words(flushed));
+    cr_assert_eq(device_flush(writer), -EIO, "its cache may be lost");
+    cr_assert(writer->broken);
+    cr_assert(device_close(&writer) && device_close(&flushed));
+    cr_assert(device_close(&reader) && device_close(&barrier));
+    world_end(&world);
+}
+
+Test(iscsi_open, handles_come_and_go_without_a_trace)
+{
+    struct world world = world_make(NULL);
+    struct block_spec spec = rig_spec(world.tgt->port, 1);
+
+    for (int i = 0; i < 30; i++) {
+        struct block_device *device = rig_open(world.loop, &spec);
+        cr_assert(device_close(&device));
+    }
+    world_end(&world);
+}

@@ -1,0 +1,379 @@
+/* The iscsi driver against a target that misbehaves by plan (tests/support/hostile_target.py):
+ * the rows of the decision table and of the library's traps that can be played cheaply. */
+#include <criterion/criterion.h>
+#include <stdlib.h>
+
+#include "tests/replica/block/iscsi_rig.h"
+
+enum { SIZE = 4096 * 512, LENGTH = 64 * RIG_KIB };
+
+struct scene {
+    struct hostile target;
+    struct loop *loop;
+    struct block_spec spec;
+    struct block_device *device;
+    uint8_t *bytes;
+};
+
+static void scene_start(struct scene *scene, const char *const arguments[])
+{
+    *scene = (struct scene){ .loop = rig_loop(), .bytes = malloc(SIZE) };
+    hostile_start(&scene->target, arguments);
+    scene->spec = rig_spec(scene->target.port, 0);
+}
+
+static void scene_open(struct scene *scene)
+{
+    scene->device = rig_open(scene->loop, &scene->spec);
+}
+
+static void scene_end(struct scene *scene)
+{
+    if (scene->device)
+        cr_assert(device_close(&scene->device));
+    loop_destroy(scene->loop);
+    hostile_stop(&scene->target);
+    free(scene->bytes);
+}
+
+#define RULES(...) ((const char *const[]){ __VA_ARGS__, NULL })
+
+/** One read, one write, one flush under @rules; what they answer. */
+struct outcome {
+    int read, write, flush;
+    bool broken;
+    char words[BLOCK_WORDS_MAX];
+};
+
+static struct outcome play(const char *const arguments[], unsigned io_timeout_ms)
+{
+    struct scene scene;
+    struct outcome outcome;
+
+    scene_start(&scene, arguments);
+    if (io_timeout_ms)
+        scene.spec.io_timeout_ms = io_timeout_ms;
+    scene_open(&scene);
+    memset(scene.bytes, 0, LENGTH);
+    outcome.read = device_read(scene.device, 0, scene.bytes, LENGTH);
+    outcome.write = device_write(scene.device, 0, scene.bytes, LENGTH);
+    outcome.flush = device_flush(scene.device);
+    outcome.broken = scene.device->broken;
+    snprintf(
+            outcome.words, sizeof(outcome.words), "%s", block_last_words(scene.device));
+    fprintf(stderr, "read %d, write %d, flush %d: %s\n", outcome.read, outcome.write,
+            outcome.flush, outcome.words);
+    scene_end(&scene);
+    return outcome;
+}
+
+/* -- answers that are not what they say ----------------------------------------------- */
+
+Test(hostile, an_honest_session)
+{
+    struct outcome outcome = play(RULES("--blocks", "4096"), 0);
+
+    cr_assert(outcome.read == 0 && outcome.write == 0 && outcome.flush == 0);
+}
+
+Test(hostile, data_that_never_came_is_not_read)
+{
+    static const char *const ways[] = { "88:short", "88:gap", "88:nodata",
+        "88:residual" };
+
+    for (size_t i = 0; i < 4; i++) {
+        struct outcome outcome = play(RULES(ways[i]), 0);
+        cr_assert_eq(outcome.read, -EIO, "%s", ways[i]);
+        cr_assert_eq(outcome.write, 0, "%s", ways[i]);
+        cr_assert(!outcome.broken);
+        cr_assert(strstr(outcome.words, "GOOD"), "%s", outcome.words);
+    }
+}
+
+Test(hostile, a_write_with_a_residual_failed)
+{
+    struct outcome outcome = play(RULES("8a:residual"), 0);
+
+    cr_assert(outcome.read == 0 && outcome.write == -EIO);
+}
+
+Test(hostile, more_data_than_asked_for_ends_the_session)
+{
+    struct outcome outcome = play(RULES("88:long"), 3000);
+
+    cr_assert(outcome.read < 0 && outcome.broken);
+}
+
+Test(hostile, a_status_without_data_is_caught_by_the_deadline)
+{
+    struct outcome outcome = play(RULES("88:empty"), 400);
+
+    cr_assert(outcome.read == -ETIMEDOUT || outcome.read == -EIO, "%d", outcome.read);
+}
+
+Test(hostile, sense_that_is_short_is_no_sense)
+{
+    static const char *const ways[] = { "88:sensebytes=0", "88:sensebytes=1",
+        "88:sensebytes=2", "88:sensebytes=10" };
+
+    for (size_t i = 0; i < 4; i++) {
+        struct outcome outcome = play(RULES(ways[i]), 0);
+        cr_assert_eq(outcome.read, -EREMOTEIO, "%s", ways[i]);
+        cr_assert_eq(outcome.write, 0, "%s", ways[i]);
+    }
+}
+
+/* -- the decision table, played ------------------------------------------------------- */
+
+Test(hostile, errors_and_their_words)
+{
+    static const struct {
+        const char *rules[2];
+        int read, write;
+        const char *words;
+    } rows[] = {
+        { { "88:sense=3/11/0" }, -EIO, 0, "MEDIUM ERROR 03/11/00" },
+        { { "88:descriptor=3/11/0" }, -EIO, 0, "MEDIUM ERROR 03/11/00" },
+        { { "8a:sense=3/c/0" }, 0, -EIO, "MEDIUM ERROR 03/0C/00, write error" },
+        { { "8a:sense=4/44/0" }, 0, -EIO, "HARDWARE ERROR" },
+        { { "8a:sense=7/27/7" }, 0, -ENOSPC, "thin pool full" },
+        { { "8a:sense=7/27/0" }, 0, -EROFS, "write protected" },
+        { { "8a:status=18" }, 0, -EBADE, "RESERVATION CONFLICT" },
+        { { "88:sense=2/4/3" }, -EIO, 0, "NOT READY" },
+        { { "88:sense=5/24/0" }, -EREMOTEIO, 0, "ILLEGAL REQUEST" },
+        { { "88:sense=5/21/0" }, -EREMOTEIO, 0, "out of range" },
+        { { "88:sense=e/1d/0" }, -EREMOTEIO, 0, "MISCOMPARE" },
+        /* once or thrice, and no more */
+        { { "88:sense=6/38/7*1" }, 0, 0, "" },
+        { { "88:sense=6/38/7*2" }, -EREMOTEIO, 0, "UNIT ATTENTION" },
+        { { "88:sense=6/29/0*1" }, 0, 0, "" },
+        { { "8a:sense=6/29/0*1" }, 0, 0, "" },
+        { { "88:status=40*1" }, 0, 0, "" },
+        { { "88:sense=b/47/3*3" }, 0, 0, "" },
+        { { "88:sense=b/47/3*4" }, -EIO, 0, "ABORTED COMMAND" },
+        { { "8a:sense=b/47/3*3" }, 0, 0, "" },
+        /* backed off until it goes */
+        { { "88:status=08*4", "8a:status=28*2" }, 0, 0, "" },
+        { { "88:sense=2/4/1*3", "8a:sense=2/4/a*2" }, 0, 0, "" },
+        /* looked at anew, the same */
+        { { "88:sense=6/2a/9*1", "8a:sense=6/3f/3*1" }, 0, 0, "" },
+        { { "88:grow*1" }, 0, 0, "" },
+    };
+
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct outcome outcome = play(
+                (const char *const[]){ rows[i].rules[0], rows[i].rules[1], NULL }, 0);
+        cr_assert_eq(outcome.read, rows[i].read, "%s", rows[i].rules[0]);
+        cr_assert_eq(outcome.write, rows[i].write, "%s", rows[i].rules[0]);
+        cr_assert_eq(outcome.flush, 0, "%s", rows[i].rules[0]);
+        cr_assert(strstr(outcome.words, rows[i].words), "%s: %s", rows[i].rules[0],
+                outcome.words);
+    }
+}
+
+Test(hostile, an_aborted_write_gives_the_session_up)
+{
+    struct outcome outcome = play(RULES("8a:status=40"), 0);
+
+    cr_assert(outcome.read == 0 && outcome.write == -EIO && outcome.broken);
+    outcome = play(RULES("8a:sense=6/2f/0"), 0);
+    cr_assert(outcome.write == -EIO && outcome.broken);
+}
+
+Test(hostile, a_reset_after_unflushed_writes_gives_the_session_up)
+{
+    struct outcome outcome = play(RULES("35:sense=6/29/0*1"), 0);
+
+    cr_assert(outcome.write == 0 && outcome.flush == -EIO && outcome.broken);
+}
+
+Test(hostile, a_flush_that_failed_breaks_the_device)
+{
+    struct outcome outcome = play(RULES("35:sense=3/c/0"), 0);
+
+    cr_assert(outcome.flush == -EIO && outcome.broken);
+}
+
+Test(hostile, endless_busy_ends_with_the_deadline_and_keeps_the_session)
+{
+    struct outcome outcome = play(RULES("88:status=08"), 500);
+
+    cr_assert(outcome.read == -ETIMEDOUT && outcome.write == 0 && !outcome.broken);
+    outcome = play(RULES("88:status=28"), 500);
+    cr_assert(outcome.read == -ETIMEDOUT && outcome.write == 0 && !outcome.broken);
+}
+
+Test(hostile, many_requests_at_a_busy_target_all_end)
+{
+    struct scene scene;
+    static struct rig_batch batch;
+
+    scene_start(&scene, RULES("88:status=08"));
+    scene.spec.io_timeout_ms = 600;
+    scene_open(&scene);
+    for (uint64_t i = 0; i < RIG_CALLS; i++)
+        rig_start(&batch, scene.device, BLOCK_READ, i * 4096, scene.bytes + i * 4096,
+                4096);
+    rig_finish(&batch, scene.loop);
+    cr_assert_eq(rig_count(&batch, -ETIMEDOUT), RIG_CALLS);
+    scene_end(&scene);
+    scene_start(&scene, RULES("88:status=28*200"));
+    memset(&batch, 0, sizeof(batch));
+    scene_open(&scene);
+    for (uint64_t i = 0; i < RIG_CALLS; i++)
+        rig_start(&batch, scene.device, BLOCK_READ, i * 4096, scene.bytes + i * 4096,
+                4096);
+    rig_finish(&batch, scene.loop);
+    cr_assert_eq(rig_count(&batch, 0), RIG_CALLS);
+    scene_end(&scene);
+}
+
+Test(hostile, a_lun_that_changed_is_stale)
+{
+    static const char *const ways[] = { "88:shrink", "88:vanish", "88:rename" };
+
+    for (size_t i = 0; i < 3; i++) {
+        struct outcome outcome = play(RULES(ways[i]), 0);
+        cr_assert_eq(outcome.read, -ESTALE, "%s", ways[i]);
+        cr_assert(outcome.broken && outcome.write < 0, "%s", ways[i]);
+    }
+}
+
+/* -- sessions that end ---------------------------------------------------------------- */
+
+Test(hostile, lost_in_every_way)
+{
+    static const char *const ways[] = { "88:close", "88:async", "88:stranger",
+        "88:status=77" };
+
+    for (size_t i = 0; i < 4; i++) {
+        struct outcome outcome = play(RULES(ways[i]), 1500);
+        cr_assert(outcome.read < 0, "%s", ways[i]);
+        cr_assert(outcome.read == -ENOTCONN || outcome.read == -ETIMEDOUT ||
+                        outcome.read == -EREMOTEIO,
+                "%s: %d", ways[i], outcome.read);
+    }
+}
+
+Test(hostile, mute_after_the_login)
+{
+    struct outcome outcome = play(RULES("88:mute"), 400);
+
+    cr_assert(outcome.read == -ETIMEDOUT && outcome.broken);
+    cr_assert(outcome.write == -ENOTCONN);
+}
+
+static int refused_under(const char *const arguments[], bool barrier)
+{
+    struct scene scene;
+    int error;
+
+    scene_start(&scene, arguments);
+    scene.spec.connect_timeout_ms = 500;
+    scene.spec.io_timeout_ms = 500;
+    scene.spec.barrier = barrier;
+    error = rig_refused(scene.loop, &scene.spec);
+    scene_end(&scene);
+    return error;
+}
+
+Test(hostile, logins_that_fail)
+{
+    cr_assert_eq(refused_under(RULES("login:redirect"), false), -EIO);
+    cr_assert_eq(refused_under(RULES("login:close"), false), -EIO);
+    cr_assert_eq(refused_under(RULES("login:mute"), false), -ETIMEDOUT);
+    cr_assert_eq(refused_under(RULES("login:status=0201"), false), -EACCES);
+    cr_assert_eq(refused_under(RULES("login:status=0202"), false), -EACCES);
+    cr_assert_eq(refused_under(RULES("login:status=0203"), false), -ENODEV);
+    cr_assert_eq(refused_under(RULES("login:status=0101"), false), -EIO);
+    cr_assert_eq(refused_under(RULES("login:status=0301"), false), -EIO);
+    cr_assert_eq(refused_under(RULES("login:status=0302"), false), -EIO);
+}
+
+Test(hostile, luns_that_do_not_open)
+{
+    cr_assert_eq(refused_under(RULES("00:mute"), false), -ETIMEDOUT);
+    cr_assert_eq(refused_under(RULES("00:status=08"), false), -ETIMEDOUT);
+    cr_assert_eq(refused_under(RULES("00:sense=2/4/1"), false), -ETIMEDOUT);
+    cr_assert_eq(refused_under(RULES("00:sense=6/29/0"), false), -EIO);
+    cr_assert_eq(refused_under(RULES("00:sense=2/3a/0"), false), -EIO);
+    cr_assert_eq(refused_under(RULES("00:close"), false), -EIO);
+    cr_assert_eq(refused_under(RULES("00:sense=5/25/0"), false), -ENXIO);
+    cr_assert_eq(refused_under(RULES("00:sensebytes=1"), false), -EIO);
+    cr_assert_eq(refused_under(RULES("12:vanish"), false), -ENXIO);
+    cr_assert_eq(refused_under(RULES("9e:sense=5/20/0"), false), -EIO);
+    cr_assert_eq(refused_under(RULES("--block-size", "520"), false), -EINVAL);
+    cr_assert_eq(refused_under(RULES("--block-size", "256"), false), -EINVAL);
+    cr_assert_eq(refused_under(RULES("--block-size", "8192"), false), -EINVAL);
+}
+
+Test(hostile, the_barrier_is_waited_for)
+{
+    cr_assert_eq(refused_under(RULES("tmf:mute"), true), -ETIMEDOUT);
+    cr_assert_eq(refused_under(RULES("tmf:response=5"), true), -EIO);
+    cr_assert_eq(refused_under(RULES("tmf:response=ff"), true), -EIO);
+}
+
+Test(hostile, a_reader_never_resets)
+{
+    struct scene scene;
+
+    scene_start(&scene, RULES("tmf:mute"));
+    scene.spec.writable = false;
+    scene.spec.barrier = true;
+    scene_open(&scene);
+    cr_assert_eq(device_read(scene.device, 0, scene.bytes, LENGTH), 0);
+    scene_end(&scene);
+}
+
+Test(hostile, attentions_at_the_login_are_eaten)
+{
+    struct scene scene;
+
+    scene_start(&scene,
+            RULES("00:sense=6/29/0*4", "12:sense=6/2a/1*2", "00:status=08*2",
+                    "9e:sense=2/4/1*2"));
+    scene_open(&scene);
+    scene_end(&scene);
+}
+
+Test(hostile, a_reservation_of_another_is_told)
+{
+    struct scene scene;
+    struct device_opening opening;
+
+    scene_start(&scene, RULES("00:status=18"));
+    scene.device = device_open(scene.loop, &scene.spec, &opening);
+    cr_assert(scene.device && opening.identity.foreign_reservation);
+    scene_end(&scene);
+    scene_start(&scene, RULES("5e:status=18"));
+    scene.device = device_open(scene.loop, &scene.spec, &opening);
+    cr_assert(scene.device && opening.identity.foreign_reservation);
+    cr_assert(strncmp(opening.identity.world, "naa.6007", 8) == 0);
+    scene_end(&scene);
+}
+
+Test(hostile, luns_beyond_255_are_addressed_flat)
+{
+    struct scene scene;
+
+    scene_start(&scene, RULES("--lun", "300"));
+    scene.spec.lun = 300;
+    scene_open(&scene);
+    scene_end(&scene);
+    scene_start(&scene, RULES("--lun", "16383"));
+    scene.spec.lun = 16383;
+    scene.spec.barrier = true;
+    scene_open(&scene);
+    scene_end(&scene);
+}
+
+Test(hostile, a_logout_that_is_not_answered_ends_nevertheless)
+{
+    struct scene scene;
+
+    scene_start(&scene, RULES("logout:mute"));
+    scene.spec.io_timeout_ms = 400;
+    scene_open(&scene);
+    scene_end(&scene);
+}
