@@ -307,8 +307,9 @@ static void slot_landed(struct slot *slot)
         slot_verify(slot);
         return;
     }
-    /* After a failure or a drop nothing more is begun; a drain writes what was read. */
-    if (slot->failed || copy->result || copy->stop == COPY_DROP) {
+    /* A drain writes what was read, and so does a copy whose source has failed elsewhere:
+       a source that is lost again and again must get there too. */
+    if (slot->failed || (copy->result && copy->on_target) || copy->stop == COPY_DROP) {
         slot->failed = true;
         slot_end(slot);
         return;

@@ -41,10 +41,9 @@ uint64_t rig_below(struct rig *rig, uint64_t below)
 
 static void fill_random(struct rig *rig, uint8_t *bytes, uint64_t length)
 {
-    for (uint64_t i = 0; i < length; i++) {
-        if (i % 8 == 0)
-            rig->random = rig_random(rig);
-        bytes[i] = (uint8_t)(rig->random >> (i % 8 * 8));
+    for (uint64_t at = 0; at < length; at += sizeof(uint64_t)) {
+        uint64_t word = rig_random(rig);
+        memcpy(bytes + at, &word, min_u64(sizeof word, length - at));
     }
 }
 

@@ -1,0 +1,365 @@
+/* The runner's life, with ends that a test opens: devices are lost, come back, or do not. */
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "replica/base/check.h"
+#include "replica/base/scope.h"
+#include "replica/block/memory.h"
+#include "replica/block/wrappers.h"
+#include "replica/end.h"
+#include "tests/replica/engine/bench.h"
+
+enum { MIB = 1 << 20, SIZE = 24 << 20, OPENINGS = 64 };
+
+/* What one opening answers, and what its device then does. */
+struct turn {
+    int error; /* of the opening */
+    struct block_fault_plan faults[2];
+    unsigned fault_count;
+    void (*before)(void); /* called when it is opened */
+};
+
+/* One end of the far side: a disk that outlives its sessions, and a script. The last turn
+   is repeated. */
+struct side {
+    struct memory_disk *disk;
+    unsigned caps;
+    struct turn turns[8];
+    unsigned turn_count;
+
+    unsigned opened;
+    bool barrier[OPENINGS], writable[OPENINGS];
+    uint64_t isid[OPENINGS];
+    bool reserved;
+};
+
+static struct bench bench;
+static struct side source, target;
+
+static void tune(struct engine_options *options)
+{
+    options->loops = 1; /* the disks are one thread's */
+    options->recovery_ms = 30000;
+}
+
+static void answer(struct loop_task *task)
+{
+    struct end *end = container_of(task, struct end, answering);
+    end->done(end, end->device, &end->fault);
+}
+
+static void open_scripted(struct end *end, const struct engine_element *element,
+        bool writable, bool barrier)
+{
+    struct side *side = strcmp(element->address, "source") == 0 ? &source : &target;
+    unsigned number = side->opened++;
+    const struct turn *turn =
+            &side->turns[number < side->turn_count ? number : side->turn_count - 1];
+
+    check(number < OPENINGS);
+    side->barrier[number] = barrier;
+    side->writable[number] = writable;
+    side->isid[number] = end->isid;
+    if (turn->before)
+        turn->before();
+    end->element = *element;
+    end->fault = (struct fault){ 0 };
+    end->device = NULL;
+    if (turn->error) {
+        fault_set(&end->fault, turn->error, "the script says no");
+    } else {
+        end->device = memory_disk_open(side->disk, end->loop,
+                side->caps | (writable ? 0u : (unsigned)BLOCK_READ_ONLY));
+        check(end->device);
+        if (turn->fault_count)
+            end->device = block_faulty(&end->device, turn->faults, turn->fault_count);
+        end->found = (struct engine_found){ .size = end->device->size };
+        end->found.identity.foreign_reservation = side->reserved;
+    }
+    end->answering.run = answer;
+    loop_post(end->loop, &end->answering);
+}
+
+static void side_init(struct side *side, uint64_t seed)
+{
+    *side = (struct side){ .caps = BLOCK_VOLATILE, .turn_count = 1 };
+    side->disk = memory_disk_create(SIZE, 512);
+    check(side->disk);
+    for (uint64_t i = 0; i < SIZE; i++)
+        memory_disk_bytes(side->disk)[i] = (uint8_t)((i * seed) >> 7 | 1);
+    memory_disk_settle(side->disk);
+}
+
+static void setup(void)
+{
+    bench_init(&bench, tune);
+    bench.engine->open = open_scripted;
+    side_init(&source, 31);
+    side_init(&target, 77);
+}
+
+static void teardown(void)
+{
+    bench_finish(&bench);
+    memory_disk_destroy(source.disk);
+    memory_disk_destroy(target.disk);
+}
+
+TestSuite(recovery, .init = setup, .fini = teardown, .timeout = 120);
+
+static struct engine_plan plan_of(enum engine_work work)
+{
+    struct engine_plan plan = { .id = uuid_make(), .work = work };
+
+    strcpy(plan.source.address, "source");
+    strcpy(plan.target.address, "target");
+    return plan;
+}
+
+static void expect_equal(void)
+{
+    cr_assert(memcmp(memory_disk_bytes(source.disk), memory_disk_bytes(target.disk),
+                      SIZE) == 0);
+}
+
+static struct turn turn_lost(int op, unsigned after, int error)
+{
+    return (struct turn){ .fault_count = 1,
+        .faults = { { .op = op, .after = after, .error = error, .lose = true } } };
+}
+
+static void expect_done(const struct bench_record *record)
+{
+    cr_assert(record->ended == 1 && !record->late && !record->fell);
+    cr_assert(record->last.end == ENGINE_DONE, "%s", record->last.fault.why);
+    cr_assert(record->last.done == SIZE && record->last.watermark == SIZE);
+    expect_equal();
+}
+
+Test(recovery, a_target_that_is_lost_and_comes_back)
+{
+    struct bench_record record;
+    target.turn_count = 4;
+    target.turns[0] = turn_lost(BLOCK_WRITE, 7, -ENOTCONN);
+    target.turns[1] = (struct turn){ .error = -ECONNREFUSED };
+    target.turns[2] = turn_lost(BLOCK_WRITE, 3, -ETIMEDOUT);
+    struct engine_plan plan = plan_of(ENGINE_COPY);
+    record = bench_run(&bench, &plan);
+
+    expect_done(&record);
+    cr_assert(record.waiting == 3 && record.started == 3);
+    cr_assert(target.opened == 4 && source.opened == 4);
+    for (unsigned i = 0; i < 4; i++) {
+        cr_assert(target.writable[i] && target.barrier[i] == (i > 0));
+        cr_assert(!source.writable[i] && !source.barrier[i]);
+        cr_assert(target.isid[i] == target.isid[0] && source.isid[i] == source.isid[0]);
+    }
+    cr_assert(target.isid[0] != source.isid[0]);
+    cr_assert(target.isid[0] >> 40 == 0x80 && source.isid[0] >> 40 == 0x80);
+}
+
+Test(recovery, a_source_that_is_lost_and_comes_back)
+{
+    struct bench_record record;
+    source.turn_count = 2;
+    source.turns[0] = turn_lost(BLOCK_READ, 9, -ETIMEDOUT);
+    struct engine_plan plan = plan_of(ENGINE_DELTA);
+    plan.verify = true;
+    record = bench_run(&bench, &plan);
+    expect_done(&record);
+    cr_assert(record.waiting == 1 && record.last.verified == SIZE);
+    cr_assert(target.barrier[1], "writes may be under way on a healthy session too");
+}
+
+Test(recovery, the_reading_back_goes_on_where_it_was)
+{
+    struct bench_record record;
+    target.turn_count = 2;
+    target.turns[0] = turn_lost(BLOCK_READ, 20, -ENOTCONN);
+    struct engine_plan plan = plan_of(ENGINE_COPY);
+    plan.verify = true;
+    record = bench_run(&bench, &plan);
+    expect_done(&record);
+    cr_assert(record.waiting == 1);
+}
+
+/* The portal is up before the target, the target before its LUN and its accounts. */
+Test(recovery, a_far_side_that_comes_up_slowly)
+{
+    struct bench_record record;
+    target.turn_count = 5;
+    target.turns[0] = turn_lost(BLOCK_WRITE, 7, -ENOTCONN);
+    target.turns[1] = (struct turn){ .error = -ENODEV };
+    target.turns[2] = (struct turn){ .error = -ENXIO };
+    target.turns[3] = (struct turn){ .error = -EACCES };
+    struct engine_plan plan = plan_of(ENGINE_COPY);
+    record = bench_run(&bench, &plan);
+    expect_done(&record);
+    cr_assert(record.waiting == 4);
+}
+
+static void expect_failed(const struct bench_record *record, int error, bool on_target)
+{
+    cr_assert(record->ended == 1 && record->last.end == ENGINE_FAILED && !record->late);
+    cr_assert(record->last.fault.error == error, "%d: %s", record->last.fault.error,
+            record->last.fault.why);
+    cr_assert(record->last.on_target == on_target);
+}
+
+Test(recovery, what_is_not_there_at_first_is_not_waited_for)
+{
+    static const int errors[] = { -ENODEV, -ENXIO, -EACCES, -ESTALE, -EBUSY, -EPERM };
+
+    for (unsigned i = 0; i < sizeof errors / sizeof *errors; i++) {
+        target.turns[0] = (struct turn){ .error = errors[i] };
+        struct engine_plan plan = plan_of(ENGINE_COPY);
+        struct bench_record record = bench_run(&bench, &plan);
+        expect_failed(&record, errors[i], true);
+        cr_assert(record.waiting == 0 && record.started == 0);
+        cr_assert(strstr(record.last.fault.why, "the target cannot be opened"));
+    }
+}
+
+Test(recovery, what_a_device_says_itself_is_final)
+{
+    static const int errors[] = { -EIO, -ENOSPC, -EBADE, -ESTALE, -EREMOTEIO };
+
+    for (unsigned i = 0; i < sizeof errors / sizeof *errors; i++) {
+        target.turns[0] = (struct turn){ .fault_count = 1,
+            .faults = { { .op = BLOCK_WRITE, .after = 5, .error = errors[i] } } };
+        struct engine_plan plan = plan_of(ENGINE_COPY);
+        struct bench_record record = bench_run(&bench, &plan);
+        expect_failed(&record, errors[i], true);
+        cr_assert(record.waiting == 0 && record.started == 1);
+    }
+}
+
+Test(recovery, two_failed_openings_tell_the_one_that_waiting_does_not_mend)
+{
+    source.turns[0] = (struct turn){ .error = -ECONNREFUSED };
+    target.turns[0] = (struct turn){ .error = -EBUSY };
+    struct engine_plan plan = plan_of(ENGINE_COPY);
+    struct bench_record record = bench_run(&bench, &plan);
+    expect_failed(&record, -EBUSY, true);
+}
+
+Test(recovery, a_foreign_reservation_is_respected)
+{
+    target.reserved = true;
+    struct engine_plan plan = plan_of(ENGINE_COPY);
+    struct bench_record record = bench_run(&bench, &plan);
+    expect_failed(&record, -EBADE, true);
+    cr_assert(memory_disk_writes(target.disk) == 0);
+    plan = plan_of(ENGINE_VERIFY); /* writes nothing */
+    record = bench_run(&bench, &plan);
+    expect_failed(&record, -EILSEQ, true);
+    cr_assert(!target.writable[1] && !target.barrier[1]);
+}
+
+Test(recovery, one_that_ran_before_is_fenced_from_the_first)
+{
+    struct engine_plan plan = plan_of(ENGINE_COPY);
+    plan.resumed = true;
+    struct bench_record record = bench_run(&bench, &plan);
+    expect_done(&record);
+    cr_assert(target.barrier[0] && !source.barrier[0]);
+}
+
+/* It fails with what was first seen, when nothing moved for so long. */
+static void tune_short(struct engine_options *options)
+{
+    tune(options);
+    options->recovery_ms = 400;
+}
+
+Test(recovery, a_device_that_stays_away_is_given_up)
+{
+    bench_engine_stop(&bench);
+    bench_engine_start(&bench, tune_short);
+    bench.engine->open = open_scripted;
+    target.turn_count = 2;
+    target.turns[0] = turn_lost(BLOCK_WRITE, 7, -ETIMEDOUT);
+    target.turns[1] = (struct turn){ .error = -ECONNREFUSED };
+    struct engine_plan plan = plan_of(ENGINE_COPY);
+    struct bench_record record = bench_run(&bench, &plan);
+    expect_failed(&record, -ETIMEDOUT, true);
+    cr_assert(record.waiting > 0);
+}
+
+/* Moving now and then is not staying away, however long it takes in all. */
+static unsigned comebacks;
+
+static void count_comeback(void)
+{
+    comebacks++;
+}
+
+/* What was read before the loss is written and flushed: every life gets further. */
+Test(recovery, a_device_that_comes_and_goes_gets_there)
+{
+    bench_engine_stop(&bench);
+    bench_engine_start(&bench, tune_short);
+    bench.engine->open = open_scripted;
+    target.turns[0].before = count_comeback;
+    source.turns[0] = turn_lost(BLOCK_READ, 12, -ENOTCONN);
+    struct engine_plan plan = plan_of(ENGINE_COPY);
+    struct bench_record record = bench_run(&bench, &plan);
+    expect_done(&record);
+    cr_assert(comebacks >= 2 && record.waiting + 1 == comebacks);
+    cr_assert(record.last.written == SIZE, "bytes are counted twice");
+}
+
+/* A fresh target is not fresh any more once it was written. */
+static void zero_source(void)
+{
+    memset(memory_disk_bytes(source.disk), 0, SIZE);
+}
+
+Test(recovery, zeros_are_not_believed_after_a_loss)
+{
+    memset(memory_disk_bytes(target.disk), 0, SIZE);
+    memory_disk_settle(target.disk);
+    target.turn_count = 2;
+    target.turns[0] = turn_lost(BLOCK_WRITE, 12, -ENOTCONN);
+    target.turns[1].before = zero_source;
+    struct engine_plan plan = plan_of(ENGINE_COPY);
+    plan.target_zero = true;
+    struct bench_record record = bench_run(&bench, &plan);
+    expect_done(&record);
+}
+
+Test(recovery, a_stop_ends_the_waiting)
+{
+    struct bench_record record;
+    target.turn_count = 2;
+    target.turns[0] = turn_lost(BLOCK_WRITE, 7, -ENOTCONN);
+    target.turns[1] = (struct turn){ .error = -ECONNREFUSED };
+    struct engine_plan plan = plan_of(ENGINE_COPY);
+    cr_assert(engine_start(bench.engine, &plan) == 0);
+    cr_assert(bench_wait(&bench, &plan.id, bench_is_waiting, &record));
+    cr_assert(record.last.fault.error == -ENOTCONN && record.last.on_target);
+    cr_assert(engine_stop_wait(bench.engine, &plan.id, ENGINE_DRAIN, 20000) == 0);
+    cr_assert(bench_wait(&bench, &plan.id, bench_has_ended, &record));
+    cr_assert(record.last.end == ENGINE_STOPPED && record.ended == 1);
+}
+
+/* One hangs, the other one on the same loop goes on. */
+Test(recovery, a_hanging_device_stops_only_its_own_plan)
+{
+    struct bench_record record, hanging;
+    target.turn_count = 2;
+    target.turns[0] = (struct turn){ .fault_count = 1,
+        .faults = { { .op = BLOCK_WRITE, .times = 1, .delay_ms = 3000 } } };
+    struct engine_plan first = plan_of(ENGINE_COPY), second = plan_of(ENGINE_COPY);
+    cr_assert(engine_start(bench.engine, &first) == 0);
+    cr_assert(bench_wait(&bench, &first.id, bench_has_started, &hanging));
+    record = bench_run(&bench, &second);
+    expect_done(&record);
+    bench_wait(&bench, &first.id, bench_has_started, &hanging);
+    cr_assert(hanging.ended == 0, "it did not hang, so nothing is shown");
+    cr_assert(engine_stop_wait(bench.engine, &first.id, ENGINE_DROP, 1) == -ETIMEDOUT);
+    cr_assert(bench_wait(&bench, &first.id, bench_has_ended, &hanging));
+    cr_assert(hanging.last.end == ENGINE_STOPPED);
+}
