@@ -44,7 +44,7 @@ struct fixture {
 /** The rows; ends with NULL. */
 extern const struct fixture *const fixtures[];
 
-/* Rows of other files, present when CMake found the file. */
+/* Rows of other files. */
 extern const struct fixture fixture_iscsi_512, fixture_iscsi_4096; /* fixture_iscsi.c */
 
 #endif

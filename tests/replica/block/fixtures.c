@@ -287,9 +287,7 @@ const struct fixture *const fixtures[] = {
     &slice_memory,
     &slice_file,
     &faulty_memory,
-#ifdef WITH_FIXTURE_ISCSI
     &fixture_iscsi_512,
     &fixture_iscsi_4096,
-#endif
     NULL,
 };
