@@ -15,6 +15,15 @@
 struct clerk;
 struct service;
 
+/** Jobs and pairs that a batch has put: the scheduler looks at each before the commit. */
+struct clerk_touched {
+    struct clerk_touch {
+        enum store_table table; /* STORE_JOB or STORE_REPLICA */
+        struct uuid id;
+    } *list;
+    size_t count, room;
+};
+
 /** What a piece of work sees. On the clerk's thread, inside the transaction. */
 struct clerk_turn {
     struct service *service;
@@ -22,7 +31,8 @@ struct clerk_turn {
     struct store_reader *reader; /* sees what this transaction has changed so far */
     int64_t now;                 /* wall clock, ms, one for the whole batch */
     int error;                   /* the first failure of turn_put() and kin; undone then */
-    bool schedule;               /* set: look at the job queue after the commit */
+    bool schedule;               /* set: look at the job queue, and for scans that are due */
+    struct clerk_touched *touched; /* by turn_touch() */
 };
 
 /** Return true to keep what was changed, false to take it back. */
@@ -35,12 +45,19 @@ typedef bool clerk_work_f(struct clerk_turn *turn, void *context);
  */
 int clerk_call(struct clerk *clerk, clerk_work_f *work, void *context);
 
-/** For those who cannot wait (the loops): @run on the clerk's thread, soon. The note must
-    live until then; @run may free it. It is given back (run with turn->store) even in a drain. */
+/**
+ * For those who cannot wait (the loops). @run on the clerk's thread, soon, also in a drain;
+ * again and again until what it changed is durable (unless @once), so it must only change
+ * rows. Then @done, once, which may free the note; @kept: it was committed.
+ */
 struct clerk_note {
     bool (*run)(struct clerk_turn *turn, struct clerk_note *note);
-    struct clerk_note *next;
+    void (*done)(struct clerk_note *note, bool kept);
+    bool once; /* may be lost when the store fails */
+    struct clerk_note *next; /* the clerk's, as is @failed */
+    int failed;
 };
+/** Never blocks on I/O. Any thread. */
 void clerk_post(struct clerk *clerk, struct clerk_note *note);
 
 /** Put or delete a row; the first error sticks to the turn and undoes its work. */
@@ -50,13 +67,19 @@ void turn_delete(struct clerk_turn *turn, enum store_table table, const void *ro
 /** store_get() through the turn: true when it is there. An error other than -ENOENT sticks. */
 bool turn_get(struct clerk_turn *turn, enum store_table table, const char *key, void *row);
 
+/** The scheduler shall look at this row before the commit. job_put() and replica_put() do it. */
+void turn_touch(struct clerk_turn *turn, enum store_table table, const struct uuid *id);
+
 struct clerk *clerk_create(struct service *service, struct store *store);
-/** Finishes what is queued, then ends the thread. NULL is fine. */
+/** Finishes what is queued, then ends the thread. The engine must be gone. NULL is fine. */
 void clerk_destroy(struct clerk *clerk);
 /** Milliseconds since the clerk last turned with work waiting; 0: idle. For /livez. */
 uint64_t clerk_stalled_ms(struct clerk *clerk);
 
-/** Run service_tick() on the clerk's thread at @wall_ms or before (scans that fall due). */
+/** The store refused the last batch. For /readyz. */
+bool clerk_failing(struct clerk *clerk);
+
+/** Look for what falls due (scans) on the clerk's thread at @wall_ms or before. */
 void clerk_wake_at(struct clerk *clerk, int64_t wall_ms);
 
 #endif

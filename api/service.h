@@ -13,6 +13,8 @@
 #include "api/json/body.h"
 #include "api/json/goal.h"
 #include "api/json/writer.h"
+#include "api/metrics.h"
+#include "replica/base/clock.h"
 #include "replica/engine.h"
 #include "store/store.h"
 
@@ -31,6 +33,8 @@ struct service {
     struct engine *engine;
     char initiator[224];
     _Atomic bool draining, recovered;
+    bool quarantined; /* the database was corrupt and moved aside at this start */
+    struct instant expire_due; /* service_tick(): the clerk's thread */
 
     /* events.c: waiters are woken after each commit that put an event */
     pthread_mutex_t wake_lock;
@@ -38,6 +42,7 @@ struct service {
     int64_t last_event;  /* under wake_lock */
 
     struct keys *keys;           /* keys.c: idempotency keys under way */
+    struct metrics metrics;      /* metrics.c: counted as it happens */
     struct scheduler *scheduler; /* scheduler.c: the clerk's thread only */
 };
 
@@ -53,6 +58,7 @@ struct call {
     struct uuid source, target, job; /* for the row in /results, as far as known */
     bool settled;  /* the row (and the key) were put with the change */
     struct body_problems problems;
+    struct key *key; /* keys.c: the idempotency key under way, NULL: none */
 };
 
 typedef void call_handler_f(struct call *call);
@@ -90,10 +96,18 @@ void outcome_fail(struct api_outcome *outcome, enum api_verdict verdict, int ret
 /** More about the error: a pointer with its detail; a holder's path; the call that frees it. */
 void outcome_pointer(struct api_outcome *outcome, const char *pointer, const char *detail);
 void outcome_holder(struct api_outcome *outcome, const char *path);
+void outcome_holder_of(struct api_outcome *outcome, const char *collection,
+        const struct uuid *id);
 void outcome_remedy(struct api_outcome *outcome, const char *format, ...)
         __attribute__((format(printf, 2, 3)));
 /** 3, 4 (502, 507, 409...), 2 from what the engine answered; words of @fault. */
 void outcome_engine(struct api_outcome *outcome, const struct fault *fault, const char *what);
+/** The CIM return value of an engine's errno (negative). */
+int engine_return_value(int error);
+/** How the error's ReturnValueName is spelled; @change: RequestStateChange's own map. */
+void outcome_method(struct api_outcome *outcome, enum cim_method method, bool change);
+/** The error's sentence, "" when there is none. */
+const char *outcome_detail(const struct api_outcome *outcome);
 /** Takes the writer as the body. */
 void outcome_body(struct api_outcome *outcome, struct writer **writer);
 /** "\"r42\"" into outcome->etag. */
@@ -109,9 +123,14 @@ bool outcome_if_none_match(struct call *call, int64_t revision);
 struct list_member {
     const char *name;
     enum store_column column;
-    enum { LIST_TEXT, LIST_CIM, LIST_NUMBER, LIST_FLAG, LIST_REFERENCE } type;
+    enum {
+        LIST_TEXT, LIST_CIM, LIST_NUMBER, LIST_FLAG, LIST_REFERENCE,
+        LIST_NAMED, /* "/collection/NAME" or "NAME" */
+        LIST_PARSED /* a word of our own: @parse */
+    } type;
     enum cim_map map;
-    const char *collection; /* REFERENCE */
+    const char *collection; /* REFERENCE, NAMED */
+    bool (*parse)(const char *text, int64_t *value); /* PARSED */
 };
 
 /**
@@ -137,6 +156,10 @@ void element_for_engine(const struct store_element *row, struct engine_element *
 /** What overlaps @element's bytes: itself, its parent, its extents. @each until false. */
 void element_overlaps(struct store_reader *reader, const struct store_element *element,
         bool (*each)(void *context, const struct store_element *other), void *context);
+
+/** Complete, and so is all that shares bytes with it: its parent, its extents. What may be a
+    source asks this, not the row alone. */
+bool element_complete(struct store_reader *reader, const struct store_element *row);
 
 /** Is anything holding it (relationship, live job, extent, export)? Fills holders and the
     remedy of @outcome and returns true. */
@@ -175,21 +198,156 @@ void job_put(struct clerk_turn *turn, struct store_job *job, bool made);
 void replica_put(struct clerk_turn *turn, struct store_replica *replica, bool made);
 void replica_remove(struct clerk_turn *turn, struct store_replica *replica);
 
-/** Look at the queue: start what may run (cap, priority, one writer per target). On the
-    clerk's thread after a commit. */
-void scheduler_run(struct service *service);
-/** Things that fall due: scans, retention, checkpoints. Own transactions. */
-void service_tick(struct service *service, int64_t now);
-/** engine_event_f: copies the event into a note for the clerk. Loops' threads. */
-void progress_event(void *context, const struct engine_event *event);
-/** At start: queue every live job again, end or queue every transient state, sweep orphans. */
-int recover(struct service *service, struct fault *fault);
-/** RequestStateChange and ModifySynchronization share these: ask a live job to stop; its row
-    gets `wanted`; the engine is rung after the commit. */
-void job_want(struct clerk_turn *turn, struct store_job *job, int64_t state);
+/** What store_job.wanted holds while it is under way: a JobState, or one of our own. */
+enum job_wanted {
+    WANT_SUSPEND = 5,
+    WANT_TERMINATE = 8,
+    WANT_KILL = 9,
+    WANT_STOP_COPY = 108 /* as terminate, but the pair goes where Stop Copy says */
+};
+
+/**
+ * Ask a live job to stop (an enum job_wanted), or WANT 0: to go on after a suspend. What does
+ * not run ends at once; else `wanted` is set and the engine is rung after the commit. Puts
+ * the job and what follows of the pair.
+ */
+void job_want(struct clerk_turn *turn, struct store_job *job, int64_t want);
+
+/** How a job went, as progress.c or recovery knows it. */
+struct job_ending {
+    enum engine_end end;
+    bool on_target;
+    struct fault fault;
+};
+/** End (or suspend) a job whose plan runs no more, and move its pair on. Puts both. */
+void job_end(struct clerk_turn *turn, struct store_job *job, const struct job_ending *ending);
+
+/** A new job of @replica (whose `job` it becomes; not put), state New; put. */
+void job_make(struct clerk_turn *turn, struct call *call, struct store_replica *replica,
+        const char *method, enum job_work work, const struct store_element *source,
+        const struct store_element *target, struct store_job *job);
 
 /** Wait until the job is over, up to @s seconds; fills @job. False: no such job. */
 bool job_wait(struct service *service, const struct uuid *id, unsigned s, struct store_job *job);
+
+/**
+ * Wait for the next change of anything. Start with *@seen -1, look at the rows, wait, look
+ * again. False: @deadline has passed or the service stops.
+ */
+bool service_wait(struct service *service, int64_t *seen, struct instant deadline);
+
+/* What the clerk asks of the scheduler (scheduler.c). The clerk's thread only. */
+
+struct scheduler *scheduler_create(void);
+void scheduler_destroy(struct scheduler *scheduler);
+/** Inside the batch's transaction, last: choose what starts (cap, priority, one writer). */
+void scheduler_plan(struct clerk_turn *turn);
+/** The batch is durable: start and stop plans. */
+void scheduler_ring(struct service *service);
+/** What scheduler_plan() chose was undone; @all: with the whole batch. */
+void scheduler_undone(struct service *service, bool all);
+
+/** What a running plan is for. */
+enum scheduler_kind { SCHEDULER_JOB, SCHEDULER_HOLD, SCHEDULER_SCAN };
+struct scheduler_plan_of {
+    enum scheduler_kind kind;
+    struct uuid job;     /* none: a hold whose job is done, a scan */
+    struct uuid replica;
+};
+/** The plan that runs under @id; false: none. */
+bool scheduler_find(
+        struct service *service, const struct uuid *id, struct scheduler_plan_of *of);
+/** It has ended (until scheduler_undone()); it has been held, its job is done. */
+void scheduler_ended(struct service *service, const struct uuid *id);
+void scheduler_held(struct service *service, const struct uuid *id);
+/** After the commit of what scheduler_ended() told. */
+void scheduler_gone(struct service *service, const struct uuid *id);
+/** Plans that run now, and jobs that wait. */
+void scheduler_figures(struct service *service, unsigned *running, unsigned *waiting);
+
+/** The pair cannot go on: 12, with why. Puts it. */
+void replica_break(struct clerk_turn *turn, struct store_replica *replica,
+        const struct fault *fault);
+/** Every pair in @sync_state as its own copy; @each may put or remove it. */
+void replicas_each(struct clerk_turn *turn, int64_t sync_state,
+        void (*each)(struct clerk_turn *turn, struct store_replica *replica));
+/** The same for jobs in @state. */
+void jobs_each(struct clerk_turn *turn, int64_t state,
+        void (*each)(struct clerk_turn *turn, struct store_job *job));
+/** Tell of an element that was put. */
+void element_event(
+        struct clerk_turn *turn, const struct store_element *element, const char *kind);
+
+/** Build the engine's plan for a job or a pair's scan or hold from the rows. False: a row it
+    needs is gone, or the source is not complete; @fault says so. */
+bool plan_build(struct clerk_turn *turn, const struct store_replica *replica,
+        const struct store_job *job, struct engine_plan *plan, struct fault *fault);
+
+/** Async by scan: rows of pairs whose scan is due; *@next: the next one. */
+void scan_due(struct clerk_turn *turn, int64_t *next,
+        void (*each)(struct clerk_turn *turn, struct store_replica *replica));
+/** A scan has begun, or ended. Puts the pair. */
+void scan_begun(struct clerk_turn *turn, struct store_replica *replica);
+void scan_ended(struct clerk_turn *turn, const struct uuid *replica,
+        const struct job_ending *ending);
+/** When the next scan of a pair that is in 6 is due, wall ms. */
+int64_t scan_next(const struct store_replica *replica, int64_t now);
+
+/** Housekeeping between batches: a step of retention, checkpoints. The clerk's thread. */
+void service_tick(struct service *service, bool idle);
+
+/** engine_event_f: copies the event into a note for the clerk. Loops' threads. */
+void progress_event(void *context, const struct engine_event *event);
+
+/** At start: queue every live job again, end or queue every transient state, sweep orphans. */
+int recover(struct service *service, struct fault *fault);
+
+/* Files made before the promise is durable (recover.c). */
+
+/**
+ * Remember durably that "@id.raw" is about to be made in @pool, so that a crash before the
+ * element's row is committed leaves no orphan. False: the outcome says why.
+ */
+bool making_begin(struct call *call, const struct uuid *id, const char *pool);
+/** In the turn that puts the element: it is no orphan. */
+void making_done(struct clerk_turn *turn, const struct uuid *id);
+/** In the turn that deletes an element of a pool: its file is an orphan until it is gone. */
+void making_again(struct clerk_turn *turn, const struct uuid *id, const char *pool);
+/** The turn did not come, or making_again() was committed: remove the file and forget. */
+void making_undo(struct service *service, const struct uuid *id, const char *pool);
+
+/* -- who holds what (claims.c) ------------------------------------------------------------ */
+
+/** True when no pair and no job stands against @element becoming a target; @but: the pair
+    that is asked about (none: any). Else the outcome is 6 with its holders. */
+bool claims_target(struct call *call, struct store_reader *reader,
+        const struct store_element *element, const struct uuid *but);
+/** The same for a source: it is Complete, and nothing writes it now. */
+bool claims_source(struct call *call, struct store_reader *reader,
+        const struct store_element *element, const struct uuid *but);
+/** For Restore: nothing else may use what is written. */
+bool claims_restore(struct call *call, struct store_reader *reader,
+        const struct store_element *element, const struct uuid *but);
+/** Do the bytes of two elements overlap? */
+bool element_overlap(const struct store_element *a, const struct store_element *b);
+
+/* -- the two methods' common steps (replicas.c, pair.c) ------------------------------------ */
+
+/** Sync 1, reserved 5, vendor 1: false when the outcome says so. */
+bool copy_type_check(struct call *call, int64_t copy_type);
+/** CopyType 3 is not: 1, with what is missing. */
+bool copy_type_built(struct call *call, int64_t copy_type, const struct uuid *source);
+/** 0 or 4096 with its job, as both methods and ModifySynchronization answer. @job may be none. */
+void replica_answer(struct call *call, const struct uuid *replica, const struct uuid *job,
+        bool target);
+/** Copy what a Goal asks for into the pair; false: the outcome is 5 or 1. */
+bool replica_take_goal(struct call *call, struct store_replica *replica,
+        const struct goal *goal, const char *pointer);
+/** Probe one end and compare with its row. False: the outcome says why. */
+bool probe_end(struct call *call, const struct engine_element *element,
+        const struct store_element *row, bool writable);
+/** Jobs' priority of a CopyPriority. */
+int64_t job_priority_of(int64_t copy_priority);
 
 /* -- idempotency (keys.c) ------------------------------------------------------------------ */
 

@@ -1,0 +1,162 @@
+/* Who stands against what: pairs and jobs over the same bytes.
+ *
+ * Asked twice by every call that makes a pair: on a reader before the engine's steps, so
+ * that a caller is refused before anything is opened, and again in the turn that promises.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "api/service.h"
+
+enum { PAGE = 32 };
+
+struct claims {
+    struct call *call;
+    struct store_reader *reader;
+    const struct uuid *but;
+    /** Does this pair, whose target (else source) overlaps, stand against it? */
+    bool (*against)(
+            struct claims *claims, const struct store_replica *pair, bool target);
+    const char *what, *pointer;
+    bool refused;
+};
+
+bool element_overlap(const struct store_element *a, const struct store_element *b)
+{
+    const struct uuid *root_a = uuid_is_none(&a->of) ? &a->id : &a->of;
+    const struct uuid *root_b = uuid_is_none(&b->of) ? &b->id : &b->of;
+
+    if (!uuid_equal(root_a, root_b))
+        return false;
+    if (uuid_is_none(&a->of) || uuid_is_none(&b->of))
+        return true;
+    return a->offset < b->offset + b->size && b->offset < a->offset + a->size;
+}
+
+static void claims_refuse(struct claims *claims, const struct store_replica *pair)
+{
+    struct api_outcome *outcome = claims->call->outcome;
+
+    if (!claims->refused) {
+        outcome_fail(outcome, API_IN_USE, CIM_IN_USE, "%s", claims->what);
+        outcome_pointer(outcome, claims->pointer, claims->what);
+        outcome_remedy(outcome, "DELETE /replicas/%s", pair->id.text);
+    }
+    claims->refused = true;
+    outcome_holder_of(outcome, "replicas", &pair->id);
+    if (!uuid_is_none(&pair->job))
+        outcome_holder_of(outcome, "jobs", &pair->job);
+}
+
+static void claims_pair(
+        struct claims *claims, const struct store_replica *pair, bool target)
+{
+    if (claims->but && uuid_equal(&pair->id, claims->but))
+        return;
+    if (claims->against(claims, pair, target))
+        claims_refuse(claims, pair);
+}
+
+static bool claims_source_row(void *context, const void *row)
+{
+    claims_pair(context, row, false);
+    return true;
+}
+
+static bool claims_element(void *context, const struct store_element *element)
+{
+    struct claims *claims = context;
+    struct store_replica pair;
+    struct store_query query = { .table = STORE_REPLICA,
+        .filter_count = 1,
+        .filters = { { .column = REPLICA_SOURCE,
+                .count = 1,
+                .texts = { element->id.text } } },
+        .limit = 1000 };
+
+    if (store_get(claims->reader, STORE_REPLICA, element->id.text, &pair) == 0)
+        claims_pair(claims, &pair, true);
+    (void)store_list(claims->reader, &query, claims_source_row, claims);
+    return true;
+}
+
+static bool claims_look(struct claims *claims, const struct store_element *element)
+{
+    element_overlaps(claims->reader, element, claims_element, claims);
+    return !claims->refused;
+}
+
+static bool against_any(
+        struct claims *claims, const struct store_replica *pair, bool target)
+{
+    (void)claims;
+    (void)pair;
+    (void)target;
+    return true;
+}
+
+bool claims_target(struct call *call, struct store_reader *reader,
+        const struct store_element *element, const struct uuid *but)
+{
+    struct claims claims = { .call = call,
+        .reader = reader,
+        .but = but,
+        .against = against_any,
+        .what = "the target, or something that shares its bytes, is in a pair already",
+        .pointer = "/TargetElement" };
+
+    return claims_look(&claims, element);
+}
+
+/** Is the pair's target being written, or its source restored? */
+static bool against_source(
+        struct claims *claims, const struct store_replica *pair, bool target)
+{
+    (void)claims;
+    if (!target)
+        return pair->sync_state == CIM_SYNC_RESTORE_IN_PROGRESS;
+    return pair->sync_state != CIM_SYNC_RESTORE_IN_PROGRESS &&
+            !uuid_is_none(&pair->job);
+}
+
+bool claims_source(struct call *call, struct store_reader *reader,
+        const struct store_element *element, const struct uuid *but)
+{
+    struct claims claims = { .call = call,
+        .reader = reader,
+        .but = but,
+        .against = against_source,
+        .what = "the source is being written by a job",
+        .pointer = "/SourceElement" };
+
+    if (!claims_look(&claims, element))
+        return false;
+    if (element_complete(reader, element))
+        return true;
+    outcome_fail(call->outcome, API_IN_USE, CIM_IN_USE,
+            "the source is not Complete: no whole copy of it was ever finished");
+    outcome_pointer(call->outcome, "/SourceElement", "not Complete");
+    outcome_holder_of(call->outcome, "elements", &element->id);
+    return false;
+}
+
+/** Another pair's target; a source that a job reads, or that is held. */
+static bool against_restore(
+        struct claims *claims, const struct store_replica *pair, bool target)
+{
+    (void)claims;
+    return target || !uuid_is_none(&pair->job) || pair->sync_state == CIM_SYNC_PREPARED;
+}
+
+bool claims_restore(struct call *call, struct store_reader *reader,
+        const struct store_element *element, const struct uuid *but)
+{
+    struct claims claims = { .call = call,
+        .reader = reader,
+        .but = but,
+        .against = against_restore,
+        .what = "what would be restored is in use by another pair",
+        .pointer = "/Operation" };
+
+    return claims_look(&claims, element);
+}

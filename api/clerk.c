@@ -1,0 +1,486 @@
+/* The queue, the batch, the commit.
+ *
+ * A call sleeps on a condition of its own, so that a commit wakes those it answers and
+ * nobody else. A note whose change could not be made durable (disk full) stays, in order,
+ * and is tried again every RETRY_MS: what a loop told must not be lost, and a call that
+ * comes meanwhile is answered with the store's own error.
+ */
+#include "api/clerk.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "api/service.h"
+#include "replica/base/check.h"
+#include "replica/base/clock.h"
+#include "replica/base/log.h"
+#include "replica/base/scope.h"
+
+enum {
+    RETRY_MS = 500, /* between tries of notes that the store refused */
+    HOUSEKEEPING_MS = 1000 /* at most this often, and when idle */
+};
+
+struct clerk_call {
+    struct clerk_note note; /* @run NULL: that is how the clerk knows a call */
+    clerk_work_f *work;
+    void *context;
+    int result;
+    bool answered;
+    pthread_cond_t wake;
+};
+
+struct clerk {
+    struct service *service;
+    struct store *store;
+    pthread_t thread;
+
+    pthread_mutex_t lock; /* what follows is under it */
+    pthread_cond_t work;
+    struct clerk_note *first, **end;
+    int64_t wake_at; /* wall ms; 0: not asked */
+    bool stop, busy;
+    struct instant since; /* the clerk's last turn, while there is work */
+
+    /* the clerk's thread only */
+    struct clerk_note *late; /* notes that the store refused, oldest first */
+    struct instant late_due, housekeeping_due;
+    struct clerk_touched touched;
+    _Atomic bool failing; /* the store refused the last batch: said once */
+};
+
+/* -- the turn --------------------------------------------------------------------------- */
+
+static void turn_fail(struct clerk_turn *turn, int error)
+{
+    if (error && !turn->error)
+        turn->error = error;
+}
+
+static void turn_apply(struct clerk_turn *turn, enum store_verb verb,
+        enum store_table table, const void *row)
+{
+    struct store_change change = { .verb = verb, .table = table, .row = row };
+
+    if (!turn->error)
+        turn_fail(turn, store_apply(turn->store, &change, 1));
+}
+
+void turn_put(struct clerk_turn *turn, enum store_table table, const void *row)
+{
+    turn_apply(turn, STORE_PUT, table, row);
+}
+
+void turn_delete(struct clerk_turn *turn, enum store_table table, const void *row)
+{
+    turn_apply(turn, STORE_DELETE, table, row);
+}
+
+bool turn_get(
+        struct clerk_turn *turn, enum store_table table, const char *key, void *row)
+{
+    int result;
+
+    if (turn->error)
+        return false;
+    result = store_get(turn->reader, table, key, row);
+    if (result && result != -ENOENT)
+        turn_fail(turn, result);
+    return result == 0;
+}
+
+void turn_touch(struct clerk_turn *turn, enum store_table table, const struct uuid *id)
+{
+    struct clerk_touched *touched = turn->touched;
+
+    if (touched->count == touched->room) {
+        size_t room = touched->room ? 2 * touched->room : 64;
+        void *list = realloc(touched->list, room * sizeof(*touched->list));
+        if (!list) {
+            turn_fail(turn, -ENOMEM);
+            return;
+        }
+        touched->list = list;
+        touched->room = room;
+    }
+    touched->list[touched->count++] = (struct clerk_touch){ table, *id };
+}
+
+/* -- one batch -------------------------------------------------------------------------- */
+
+/** One item in its savepoint. 0 kept or taken back as it chose; an error that it may have
+    alone. *@broken: the transaction itself is lost. */
+static int item_run(struct clerk_turn *turn, struct clerk_note *note, int *broken)
+{
+    struct clerk_call *call = container_of(note, struct clerk_call, note);
+    size_t touched = turn->touched->count;
+    bool keep;
+
+    if ((*broken = store_mark(turn->store)))
+        return *broken;
+    turn->error = 0;
+    keep = note->run ? note->run(turn, note) : call->work(turn, call->context);
+    if (turn->error || !keep) {
+        turn->touched->count = touched;
+        *broken = store_undo(turn->store);
+    } else {
+        *broken = store_keep(turn->store);
+    }
+    return turn->error ? turn->error : *broken;
+}
+
+static void plan_run(struct clerk_turn *turn, int *broken)
+{
+    if ((*broken = store_mark(turn->store)))
+        return;
+    turn->error = 0;
+    scheduler_plan(turn);
+    if (!turn->error) {
+        *broken = store_keep(turn->store);
+        return;
+    }
+    /* Nothing starts now; what the items changed is still good. */
+    *broken = store_undo(turn->store);
+    scheduler_undone(turn->service, false);
+    clerk_wake_at(turn->service->clerk, turn->now + RETRY_MS);
+}
+
+static void item_result(struct clerk_note *note, int result)
+{
+    if (!note->run)
+        container_of(note, struct clerk_call, note)->result = result;
+}
+
+/** Run @list in one transaction. 0 or what befell all of it. */
+static int batch_run(struct clerk *clerk, struct clerk_note *list, bool schedule)
+{
+    struct clerk_turn turn = { .service = clerk->service,
+        .store = clerk->store,
+        .reader = store_own_reader(clerk->store),
+        .now = clock_wall_ms(),
+        .schedule = schedule,
+        .touched = &clerk->touched };
+    struct clerk_note *note;
+    int broken = store_begin(clerk->store);
+
+    clerk->touched.count = 0;
+    if (broken)
+        return broken;
+    for (note = list; note && !broken; note = note->next) {
+        int result = item_run(&turn, note, &broken);
+        item_result(note, result);
+        if (note->run)
+            note->failed = result;
+    }
+    if (!broken && (turn.schedule || clerk->touched.count))
+        plan_run(&turn, &broken);
+    if (broken)
+        store_rollback(clerk->store);
+    else
+        broken = store_commit(clerk->store);
+    return broken;
+}
+
+static void clerk_answer(struct clerk *clerk, struct clerk_call *call)
+{
+    pthread_mutex_lock(&clerk->lock);
+    call->answered = true;
+    pthread_cond_signal(&call->wake); /* it may be gone once the lock is */
+    pthread_mutex_unlock(&clerk->lock);
+}
+
+/** Give back what is done with; what the store refused goes to @late. */
+static void batch_notes(struct clerk *clerk, struct clerk_note *list, int result)
+{
+    struct clerk_note **late = &clerk->late, *note, *next;
+
+    for (note = list; note; note = next) {
+        next = note->next;
+        if (!note->run)
+            continue;
+        if (result)
+            note->failed = result;
+        if (note->failed && !note->once) {
+            *late = note;
+            late = &note->next;
+            continue;
+        }
+        note->done(note, note->failed == 0);
+    }
+    *late = NULL;
+    if (clerk->late)
+        clerk->late_due = instant_add_ms(clock_monotonic(), RETRY_MS);
+}
+
+static void batch_calls(struct clerk *clerk, struct clerk_note *list, int result)
+{
+    struct clerk_note *note, *next;
+
+    for (note = list; note; note = next) {
+        struct clerk_call *call = container_of(note, struct clerk_call, note);
+        next = note->next;
+        if (note->run)
+            continue;
+        if (result)
+            call->result = result;
+        clerk_answer(clerk, call);
+    }
+}
+
+/** Part the list by kind: notes are given back before calls are answered, and either may
+    free its own. */
+static void list_part(
+        struct clerk_note *list, struct clerk_note **notes, struct clerk_note **calls)
+{
+    for (; list; list = list->next) {
+        struct clerk_note ***end = list->run ? &notes : &calls;
+        **end = list;
+        *end = &list->next;
+    }
+    *notes = *calls = NULL;
+}
+
+static void batch_say(struct clerk *clerk, int result)
+{
+    if (result && !clerk->failing)
+        log_plain(LOG_ERROR, "store-failing", "the store refuses changes: %s",
+                strerrordesc_np(-result));
+    if (!result && clerk->failing)
+        log_plain(LOG_INFO, "store-well", "the store takes changes again");
+    clerk->failing = result != 0;
+}
+
+static void batch_do(struct clerk *clerk, struct clerk_note *list, bool schedule)
+{
+    struct service *service = clerk->service;
+    struct clerk_note *notes, *calls;
+    int result = batch_run(clerk, list, schedule);
+
+    batch_say(clerk, result);
+    list_part(list, &notes, &calls);
+    if (result)
+        scheduler_undone(service, true);
+    batch_notes(clerk, notes, result);
+    if (!result) {
+        events_wake(service);
+        scheduler_ring(service);
+    }
+    batch_calls(clerk, calls, result);
+}
+
+/* -- the thread ------------------------------------------------------------------------- */
+
+/** When the clerk has to look again though nobody asks; under the lock. */
+static uint64_t clerk_patience(struct clerk *clerk, struct instant now)
+{
+    uint64_t ms = instant_ms_until(now, clerk->housekeeping_due);
+
+    if (clerk->late && instant_ms_until(now, clerk->late_due) < ms)
+        ms = instant_ms_until(now, clerk->late_due);
+    if (clerk->wake_at) {
+        int64_t wall = clerk->wake_at - clock_wall_ms();
+        if (wall < 0)
+            wall = 0;
+        if ((uint64_t)wall < ms)
+            ms = (uint64_t)wall;
+    }
+    return ms;
+}
+
+static void clerk_sleep(struct clerk *clerk, uint64_t ms)
+{
+    struct instant until = instant_add_ms(clock_monotonic(), ms);
+    struct timespec due = { .tv_sec = (time_t)(until.ns / 1000000000u),
+        .tv_nsec = (long)(until.ns % 1000000000u) };
+
+    (void)pthread_cond_timedwait(&clerk->work, &clerk->lock, &due);
+}
+
+/** Take what is queued, late notes first; under the lock. */
+static struct clerk_note *clerk_take(struct clerk *clerk)
+{
+    struct clerk_note *list = clerk->first, **end;
+
+    clerk->first = NULL;
+    clerk->end = &clerk->first;
+    if (!clerk->late)
+        return list;
+    for (end = &clerk->late; *end; end = &(*end)->next)
+        ;
+    *end = list;
+    list = clerk->late;
+    clerk->late = NULL;
+    return list;
+}
+
+static bool clerk_wake_due(struct clerk *clerk)
+{
+    if (!clerk->wake_at || clerk->wake_at > clock_wall_ms())
+        return false;
+    clerk->wake_at = 0;
+    return true;
+}
+
+/** Wait for work; under the lock, which is held again on return. False: stop. */
+static bool clerk_wait(struct clerk *clerk, bool *due)
+{
+    for (;;) {
+        struct instant now = clock_monotonic();
+        *due = clerk_wake_due(clerk);
+        if (clerk->first || *due || instant_reached(now, clerk->housekeeping_due) ||
+                (clerk->late && instant_reached(now, clerk->late_due)))
+            return true;
+        if (clerk->stop)
+            return false;
+        clerk_sleep(clerk, clerk_patience(clerk, now));
+    }
+}
+
+static void clerk_keep_house(struct clerk *clerk, bool idle)
+{
+    struct instant now = clock_monotonic();
+
+    if (!instant_reached(now, clerk->housekeeping_due))
+        return;
+    service_tick(clerk->service, idle);
+    clerk->housekeeping_due = instant_add_ms(now, HOUSEKEEPING_MS);
+}
+
+static void *clerk_main(void *context)
+{
+    struct clerk *clerk = context;
+    bool due;
+
+    pthread_mutex_lock(&clerk->lock);
+    while (clerk_wait(clerk, &due)) {
+        struct clerk_note *list = clerk_take(clerk);
+        clerk->busy = true;
+        clerk->since = clock_monotonic();
+        pthread_mutex_unlock(&clerk->lock);
+        if (list || due)
+            batch_do(clerk, list, due);
+        clerk_keep_house(clerk, !list);
+        pthread_mutex_lock(&clerk->lock);
+        clerk->busy = false;
+        clerk->since = clock_monotonic();
+    }
+    pthread_mutex_unlock(&clerk->lock);
+    return NULL;
+}
+
+/* -- the face --------------------------------------------------------------------------- */
+
+static void clerk_queue(struct clerk *clerk, struct clerk_note *note)
+{
+    note->next = NULL;
+    if (!clerk->first && !clerk->busy)
+        clerk->since = clock_monotonic();
+    *clerk->end = note;
+    clerk->end = &note->next;
+    pthread_cond_signal(&clerk->work);
+}
+
+int clerk_call(struct clerk *clerk, clerk_work_f *work, void *context)
+{
+    struct clerk_call call = { .work = work, .context = context };
+
+    check(!pthread_equal(pthread_self(), clerk->thread));
+    pthread_cond_init(&call.wake, NULL);
+    pthread_mutex_lock(&clerk->lock);
+    if (clerk->stop || clerk->service->draining) {
+        call.result = -ESHUTDOWN;
+    } else {
+        clerk_queue(clerk, &call.note);
+        while (!call.answered)
+            pthread_cond_wait(&call.wake, &clerk->lock);
+    }
+    pthread_mutex_unlock(&clerk->lock);
+    pthread_cond_destroy(&call.wake);
+    return call.result;
+}
+
+void clerk_post(struct clerk *clerk, struct clerk_note *note)
+{
+    pthread_mutex_lock(&clerk->lock);
+    clerk_queue(clerk, note);
+    pthread_mutex_unlock(&clerk->lock);
+}
+
+void clerk_wake_at(struct clerk *clerk, int64_t wall_ms)
+{
+    pthread_mutex_lock(&clerk->lock);
+    if (!clerk->wake_at || wall_ms < clerk->wake_at) {
+        clerk->wake_at = wall_ms > 0 ? wall_ms : 1;
+        pthread_cond_signal(&clerk->work);
+    }
+    pthread_mutex_unlock(&clerk->lock);
+}
+
+uint64_t clerk_stalled_ms(struct clerk *clerk)
+{
+    uint64_t ms = 0;
+
+    pthread_mutex_lock(&clerk->lock);
+    if (clerk->busy || clerk->first)
+        ms = instant_ms_until(clerk->since, clock_monotonic());
+    pthread_mutex_unlock(&clerk->lock);
+    return ms;
+}
+
+bool clerk_failing(struct clerk *clerk)
+{
+    return clerk->failing;
+}
+
+struct clerk *clerk_create(struct service *service, struct store *store)
+{
+    struct clerk *clerk = calloc(1, sizeof(*clerk));
+    pthread_condattr_t attributes;
+
+    if (!clerk)
+        return NULL;
+    clerk->service = service;
+    clerk->store = store;
+    clerk->end = &clerk->first;
+    pthread_mutex_init(&clerk->lock, NULL);
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&clerk->work, &attributes);
+    pthread_condattr_destroy(&attributes);
+    if (pthread_create(&clerk->thread, NULL, clerk_main, clerk) == 0)
+        return clerk;
+    pthread_cond_destroy(&clerk->work);
+    pthread_mutex_destroy(&clerk->lock);
+    free(clerk);
+    return NULL;
+}
+
+/** What the store refused to the last: the rows stay as they were, recovery finds them. */
+static void clerk_give_back(struct clerk *clerk)
+{
+    struct clerk_note *note, *next;
+
+    for (note = clerk->late; note; note = next) {
+        next = note->next;
+        note->done(note, false);
+    }
+}
+
+void clerk_destroy(struct clerk *clerk)
+{
+    if (!clerk)
+        return;
+    pthread_mutex_lock(&clerk->lock);
+    clerk->stop = true;
+    pthread_cond_signal(&clerk->work);
+    pthread_mutex_unlock(&clerk->lock);
+    pthread_join(clerk->thread, NULL);
+    clerk_give_back(clerk);
+    pthread_cond_destroy(&clerk->work);
+    pthread_mutex_destroy(&clerk->lock);
+    free(clerk->touched.list);
+    free(clerk);
+}

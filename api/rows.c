@@ -1,0 +1,284 @@
+/* Putting jobs and pairs: the next revision, the event that tells of it, the scheduler's
+ * look. Nobody else puts these two tables.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "api/service.h"
+#include "replica/base/check.h"
+
+bool job_is_over(int64_t state)
+{
+    return state >= 0 && state < 64 && (JOB_OVER_STATES >> state & 1) != 0;
+}
+
+static void path_of(
+        char path[STORE_WORD], const char *collection, const struct uuid *id)
+{
+    (void)snprintf(path, STORE_WORD, "/%s/%s", collection, id->text);
+}
+
+/* -- jobs ------------------------------------------------------------------------------- */
+
+/** JSON of what has changed since @old (NULL: all). False: nothing that events tell. */
+static bool job_changed(const struct store_job *old, const struct store_job *job,
+        char *text, size_t room)
+{
+    bool state = !old || old->state != job->state;
+    bool percent = !old || old->percent != job->percent;
+    int at = snprintf(text, room, "{");
+
+    if (state)
+        at += snprintf(text + at, room - (size_t)at,
+                "\"JobState\":%lld,\"JobStateName\":\"%s\"", (long long)job->state,
+                cim_name(CIM_JOB_STATE, job->state));
+    if (percent)
+        at += snprintf(text + at, room - (size_t)at, "%s\"PercentComplete\":%lld",
+                state ? "," : "", (long long)job->percent);
+    if (job_is_over(job->state) && state)
+        at += snprintf(text + at, room - (size_t)at,
+                ",\"ReturnValue\":%lld,\"ErrorCode\":%lld",
+                (long long)job->return_value, (long long)job->error_code);
+    (void)snprintf(text + at, room - (size_t)at, "}");
+    return state || percent;
+}
+
+void job_put(struct clerk_turn *turn, struct store_job *job, bool made)
+{
+    struct store_job old;
+    char about[STORE_WORD], changed[256];
+
+    if (!made && !turn_get(turn, STORE_JOB, job->id.text, &old))
+        return;
+    job->revision++;
+    if (made || old.state != job->state)
+        job->changed = turn->now;
+    turn_put(turn, STORE_JOB, job);
+    turn_touch(turn, STORE_JOB, &job->id);
+    path_of(about, "jobs", &job->id);
+    if (job_changed(made ? NULL : &old, job, changed, sizeof(changed)))
+        event_put(turn, made ? "InstCreation" : "InstModification", "Job", about,
+                changed);
+}
+
+/* -- pairs ------------------------------------------------------------------------------ */
+
+static bool replica_changed(const struct store_replica *old,
+        const struct store_replica *replica, char *text, size_t room)
+{
+    bool state = !old || old->sync_state != replica->sync_state;
+    bool type = !old || old->copy_type != replica->copy_type;
+    bool synced = !old || old->when_synced != replica->when_synced;
+    bool priority = !old || old->copy_priority != replica->copy_priority;
+    const char *comma = "";
+    int at = snprintf(text, room, "{");
+
+    if (state) {
+        at += snprintf(text + at, room - (size_t)at,
+                "\"SyncState\":%lld,\"SyncStateName\":\"%s\"",
+                (long long)replica->sync_state,
+                cim_name(CIM_SYNC_STATE, replica->sync_state));
+        comma = ",";
+    }
+    if (type) {
+        at += snprintf(text + at, room - (size_t)at, "%s\"CopyType\":%lld", comma,
+                (long long)replica->copy_type);
+        comma = ",";
+    }
+    if (synced && replica->when_synced) {
+        char time[CLOCK_TEXT];
+        clock_format(replica->when_synced, time);
+        at += snprintf(
+                text + at, room - (size_t)at, "%s\"WhenSynced\":\"%s\"", comma, time);
+        comma = ",";
+    }
+    if (priority)
+        at += snprintf(text + at, room - (size_t)at, "%s\"CopyPriority\":%lld", comma,
+                (long long)replica->copy_priority);
+    (void)snprintf(text + at, room - (size_t)at, "}");
+    return state || type || synced || priority;
+}
+
+void replica_put(struct clerk_turn *turn, struct store_replica *replica, bool made)
+{
+    struct store_replica old;
+    char about[STORE_WORD], changed[320];
+    bool ends = made;
+
+    if (!made && !turn_get(turn, STORE_REPLICA, replica->id.text, &old))
+        return;
+    replica->revision++;
+    replica->maintained = replica->sync_state == CIM_SYNC_SYNCHRONIZED;
+    turn_put(turn, STORE_REPLICA, replica);
+    turn_touch(turn, STORE_REPLICA, &replica->id);
+    path_of(about, "replicas", &replica->id);
+    if (replica_changed(made ? NULL : &old, replica, changed, sizeof(changed)))
+        event_put(turn, made ? "InstCreation" : "InstModification", "Replica", about,
+                changed);
+    if (!ends)
+        return;
+    element_refresh_usage(turn, &replica->source);
+    element_refresh_usage(turn, &replica->id);
+}
+
+struct jobs_list {
+    struct store_job jobs[16];
+    unsigned count;
+};
+
+static bool jobs_take(void *context, const void *row)
+{
+    struct jobs_list *list = context;
+
+    list->jobs[list->count++] = *(const struct store_job *)row;
+    return true;
+}
+
+/** Jobs of a pair that is gone name none. */
+static void jobs_forget(struct clerk_turn *turn, const struct uuid *replica)
+{
+    struct jobs_list list;
+    struct store_query query = { .table = STORE_JOB,
+        .filter_count = 1,
+        .filters = { { .column = JOB_REPLICA,
+                .count = 1,
+                .texts = { replica->text } } },
+        .limit = sizeof(list.jobs) / sizeof(*list.jobs) };
+    int got;
+
+    do {
+        list.count = 0;
+        got = store_list(turn->reader, &query, jobs_take, &list);
+        if (got < 0 && !turn->error)
+            turn->error = got;
+        for (unsigned i = 0; i < list.count; i++) {
+            list.jobs[i].replica = (struct uuid){ "" };
+            job_put(turn, &list.jobs[i], false);
+        }
+    } while (got == (int)query.limit && !turn->error);
+}
+
+void replica_remove(struct clerk_turn *turn, struct store_replica *replica)
+{
+    char about[STORE_WORD];
+
+    turn_delete(turn, STORE_REPLICA, replica);
+    turn_touch(turn, STORE_REPLICA, &replica->id);
+    path_of(about, "replicas", &replica->id);
+    event_put(turn, "InstDeletion", "Replica", about, "{}");
+    jobs_forget(turn, &replica->id);
+    element_refresh_usage(turn, &replica->source);
+    element_refresh_usage(turn, &replica->id);
+}
+
+void replica_break(struct clerk_turn *turn, struct store_replica *replica,
+        const struct fault *fault)
+{
+    replica->sync_state = CIM_SYNC_BROKEN;
+    (void)snprintf(replica->last_error, sizeof(replica->last_error), "%s",
+            fault->why[0] ? fault->why : strerrordesc_np(-fault->error));
+    replica_put(turn, replica, false);
+}
+
+/* -- elements --------------------------------------------------------------------------- */
+
+void element_event(
+        struct clerk_turn *turn, const struct store_element *element, const char *kind)
+{
+    char about[STORE_WORD];
+
+    path_of(about, "elements", &element->id);
+    event_put(turn, kind, "Element", about,
+            element->complete ? "{\"Complete\":true}" : "{\"Complete\":false}");
+}
+
+/* -- walking ---------------------------------------------------------------------------- */
+
+struct ids {
+    struct uuid *list;
+    size_t count, room;
+    bool lost;
+};
+
+static bool ids_take(void *context, const void *row)
+{
+    struct ids *ids = context;
+
+    if (ids->count == ids->room) {
+        size_t room = ids->room ? 2 * ids->room : 64;
+        void *list = realloc(ids->list, room * sizeof(*ids->list));
+        if (!list) {
+            ids->lost = true;
+            return false;
+        }
+        ids->list = list;
+        ids->room = room;
+    }
+    /* Every listed table has its id first. */
+    ids->list[ids->count++] = *(const struct uuid *)row;
+    return true;
+}
+
+/** Ids of all rows that @query (limit and before ours) matches, before any is changed. */
+static struct uuid *ids_of(
+        struct clerk_turn *turn, struct store_query *query, size_t *count)
+{
+    struct ids ids = { 0 };
+    struct uuid last;
+    int got;
+
+    query->limit = 500;
+    do {
+        got = store_list(turn->reader, query, ids_take, &ids);
+        if (ids.lost)
+            got = -ENOMEM;
+        if (got < 0 && !turn->error)
+            turn->error = got;
+        if (got > 0) {
+            last = ids.list[ids.count - 1];
+            query->before = last.text;
+        }
+    } while (got == (int)query->limit);
+    *count = turn->error ? 0 : ids.count;
+    return ids.list;
+}
+
+void replicas_each(struct clerk_turn *turn, int64_t sync_state,
+        void (*each)(struct clerk_turn *turn, struct store_replica *replica))
+{
+    struct store_query query = { .table = STORE_REPLICA,
+        .filter_count = 1,
+        .filters = { { .column = REPLICA_SYNC_STATE,
+                .is_number = true,
+                .count = 1,
+                .numbers = { sync_state } } } };
+    struct store_replica replica;
+    size_t count;
+    struct uuid *ids = ids_of(turn, &query, &count);
+
+    for (size_t i = 0; i < count && !turn->error; i++)
+        if (turn_get(turn, STORE_REPLICA, ids[i].text, &replica))
+            each(turn, &replica);
+    free(ids);
+}
+
+void jobs_each(struct clerk_turn *turn, int64_t state,
+        void (*each)(struct clerk_turn *turn, struct store_job *job))
+{
+    struct store_query query = { .table = STORE_JOB,
+        .filter_count = 1,
+        .filters = { { .column = JOB_STATE,
+                .is_number = true,
+                .count = 1,
+                .numbers = { state } } } };
+    struct store_job job;
+    size_t count;
+    struct uuid *ids = ids_of(turn, &query, &count);
+
+    for (size_t i = 0; i < count && !turn->error; i++)
+        if (turn_get(turn, STORE_JOB, ids[i].text, &job))
+            each(turn, &job);
+    free(ids);
+}
