@@ -15,9 +15,18 @@ enum { BUSY_MS = 1000, LENGTH_MAX = 16 << 20 };
 
 int handle_sql(struct store_reader *reader, const char *sql)
 {
-    int rc = sqlite3_exec(reader->db, sql, NULL, NULL, NULL);
+    int rc;
 
+    errno = 0;
+    rc = sqlite3_exec(reader->db, sql, NULL, NULL, NULL);
     return rc == SQLITE_OK ? 0 : handle_error(reader, rc);
+}
+
+int handle_blame_file(struct store_reader *reader, int error)
+{
+    if (error == -EIO && (sqlite3_errcode(reader->db) & 0xff) == SQLITE_ERROR)
+        return handle_corrupt(reader, sqlite3_errmsg(reader->db));
+    return error;
 }
 
 static void stmt_finalize(sqlite3_stmt **stmt)
@@ -82,7 +91,7 @@ static void handle_configure(struct store_reader *reader)
     (void)sqlite3_busy_timeout(reader->db, BUSY_MS);
 }
 
-/* None of these reads or changes the file. */
+/* None of these changes the file. */
 static int handle_pragmas(struct store_reader *reader)
 {
     int error = handle_sql(reader,
@@ -106,6 +115,7 @@ int handle_open(struct store_reader *reader, const char *path, bool writer)
     reader->writer = writer;
     reader->sick = reader->full = reader->said_corrupt = false;
     flags |= SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_NOFOLLOW | SQLITE_OPEN_EXRESCODE;
+    errno = 0;
     rc = sqlite3_open_v2(path, &reader->db, flags, NULL);
     if (rc != SQLITE_OK) {
         error = reader->db ? handle_error(reader, rc) : -ENOMEM;
@@ -113,24 +123,36 @@ int handle_open(struct store_reader *reader, const char *path, bool writer)
         return error;
     }
     handle_configure(reader);
-    error = handle_pragmas(reader);
+    error = handle_blame_file(reader, handle_pragmas(reader));
     if (error)
         handle_close(reader, false);
     return error;
 }
 
-void handle_close(struct store_reader *reader, bool checkpoint)
+sqlite3 *handle_detach(struct store_reader *reader)
 {
+    sqlite3 *db = reader->db;
+
     for (unsigned shape = 0; shape < SHAPE_COUNT_ALL; shape++) {
         struct statements *idle = &reader->idle[shape];
         while (idle->count)
             (void)sqlite3_finalize(idle->stmts[--idle->count]);
     }
-    if (!reader->db)
+    reader->db = NULL;
+    return db;
+}
+
+void handle_drop(sqlite3 *db, bool checkpoint)
+{
+    if (!db)
         return;
     (void)sqlite3_db_config(
-            reader->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, !checkpoint, (int *)NULL);
+            db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, !checkpoint, (int *)NULL);
     /* v2: a list that is being delivered may still hold a statement. */
-    (void)sqlite3_close_v2(reader->db);
-    reader->db = NULL;
+    (void)sqlite3_close_v2(db);
+}
+
+void handle_close(struct store_reader *reader, bool checkpoint)
+{
+    handle_drop(handle_detach(reader), checkpoint);
 }

@@ -148,8 +148,14 @@ int handle_corrupt(struct store_reader *reader, const char *what);
 int handle_open(struct store_reader *reader, const char *path, bool writer);
 /** NULL-safe in its db. @checkpoint: the last connection moves the WAL into the database. */
 void handle_close(struct store_reader *reader, bool checkpoint);
+/** The two halves of it: finalize its statements and hand out the connection; close that. */
+sqlite3 *handle_detach(struct store_reader *reader);
+void handle_drop(sqlite3 *db, bool checkpoint);
 /** Run plain SQL. */
 int handle_sql(struct store_reader *reader, const char *sql);
+/** Our words are right: when SQLite finds them wrong it is the file that differs. The error
+    of the last call, -EUCLEAN in that case. */
+int handle_blame_file(struct store_reader *reader, int error);
 /** The first column of the first row of @sql as a number. */
 int handle_number(struct store_reader *reader, const char *sql, int64_t *number);
 /** PRAGMA quick_check. -EUCLEAN: not sound, logged. */
@@ -209,6 +215,7 @@ struct store {
 
     /* the writer's thread */
     struct store_reader writer;
+    sqlite3 *parked; /* the writer's last connection, sick, until there is another */
     enum writer_state state;
     int doom; /* the error after which the open transaction can only end */
     unsigned sick_count; /* reopened so often without a commit since */

@@ -12,9 +12,9 @@
 #include "replica/base/uuid.h"
 
 enum {
-    STORE_NAME = 257,    /* ElementName: 256 bytes and NUL */
+    STORE_NAME = 257, /* ElementName: 256 bytes and NUL */
     STORE_ADDRESS = 512,
-    STORE_WORD = 65,     /* names of pools, credentials, methods */
+    STORE_WORD = 65, /* names of pools, credentials, methods */
     STORE_IDENTITY = 320,
     STORE_SENTENCE = 512,
     STORE_GOAL = 2048,
@@ -28,12 +28,14 @@ enum store_table {
     STORE_SETTING,
     STORE_PIPE,
     STORE_EVENT,
-    STORE_KEY,  /* idempotency keys */
+    STORE_KEY, /* idempotency keys */
     STORE_META, /* single facts of this installation */
     STORE_TABLE_COUNT
 };
 
-/** What lists may be filtered by; each has an index (column, id). */
+/** What lists may be filtered by; each has an index (column, id). JOB_REMOVE is
+    delete_on_completion: 0 or 1. */
+/* clang-format off */
 enum store_column {
     ELEMENT_TYPE, ELEMENT_NAME, ELEMENT_POOL, ELEMENT_OF, ELEMENT_PLACE, ELEMENT_WORLD,
     ELEMENT_WEAK, ELEMENT_REMOTE, ELEMENT_USAGE, ELEMENT_ADDRESS,
@@ -43,17 +45,18 @@ enum store_column {
     SETTING_NAME, PIPE_NAME,
     STORE_COLUMN_COUNT
 };
+/* clang-format on */
 
 struct store_element {
     struct uuid id; /* key */
     int64_t revision, created;
     int64_t type;
     char name[STORE_NAME];
-    char address[STORE_ADDRESS];  /* of an extent: its parent's */
-    char pool[STORE_WORD];        /* allocated in that pool: it is ours to remove */
-    struct uuid of;               /* extent: the element it is part of */
-    uint64_t offset, size;        /* bytes; offset 0 but for extents */
-    uint64_t whole;               /* bytes of all that is addressed */
+    char address[STORE_ADDRESS]; /* of an extent: its parent's */
+    char pool[STORE_WORD]; /* allocated in that pool: it is ours to remove */
+    struct uuid of; /* extent: the element it is part of */
+    uint64_t offset, size; /* bytes; offset 0 but for extents */
+    uint64_t whole; /* bytes of all that is addressed */
     int64_t block_size;
     bool remote, thin, complete;
     char credentials[STORE_WORD];
@@ -66,39 +69,39 @@ struct store_replica {
     struct uuid id; /* key: the target element's */
     int64_t revision;
     struct uuid source, pipe;
-    struct uuid job;                   /* the live job, if any */
+    struct uuid job; /* the live job, if any */
     int64_t copy_type, sync_state;
-    int64_t state_before;              /* where Unprepare, Unquiesce, Restore go back to */
+    int64_t state_before; /* where Unprepare, Unquiesce, Restore go back to */
     int64_t copy_priority, replica_type;
     int64_t percent;
-    bool maintained;                   /* SyncMaintained */
+    bool maintained; /* SyncMaintained */
     int64_t when_established, when_synced;
-    int64_t scan_started, scan_due;    /* Async by scan */
-    int64_t rpo;                       /* seconds */
-    int64_t recovery_mode;             /* CopyRecoveryMode */
-    uint64_t limit;                    /* bytes a second, 0 none */
+    int64_t scan_started, scan_due; /* Async by scan */
+    int64_t rpo; /* seconds */
+    int64_t recovery_mode; /* CopyRecoveryMode */
+    uint64_t limit; /* bytes a second, 0 none */
     bool verify;
-    char goal[STORE_GOAL];             /* canonical JSON as asked for, "" none */
+    char goal[STORE_GOAL]; /* canonical JSON as asked for, "" none */
     char last_error[STORE_SENTENCE];
 };
 
 struct store_job {
     struct uuid id; /* key */
     int64_t revision;
-    char method[STORE_WORD];   /* MethodName; Name is the same */
-    int64_t work;              /* api's word for what it does */
+    char method[STORE_WORD]; /* MethodName; Name is the same */
+    int64_t work; /* api's word for what it does */
     int64_t state, priority;
     struct uuid source, target, replica; /* replica none: the pair is gone */
     int64_t submitted, started, changed, ended;
     int64_t percent;
     uint64_t total, done, skipped, written, watermark, rate, limit;
-    int64_t mode;              /* full, delta by digest, delta by comparison */
+    int64_t mode; /* full, delta by digest, delta by comparison */
     bool target_zero, resumed, verify, delete_on_completion;
-    int64_t wanted;            /* a state asked for and under way; 0 none */
+    int64_t wanted; /* a state asked for and under way; 0 none */
     int64_t error_code, return_value;
     char error[STORE_SENTENCE]; /* ErrorDescription */
     int64_t error_type, probable_cause; /* CIM_Error's numbers */
-    char request[STORE_WORD];  /* id of the request that made it */
+    char request[STORE_WORD]; /* id of the request that made it */
     char trace[STORE_WORD];
     char owner[STORE_WORD];
     int64_t lease, fence;
@@ -136,17 +139,17 @@ struct store_pipe {
 struct store_event {
     int64_t number; /* key; given by the store when it is put with 0; never used twice */
     int64_t time;
-    char kind[STORE_WORD];   /* InstCreation ... */
-    char about[STORE_WORD];  /* Self, "/jobs/..." */
-    char type[STORE_WORD];   /* Job, Replica ... */
-    const char *changed;     /* JSON object text; borrowed */
+    char kind[STORE_WORD]; /* InstCreation ... */
+    char about[STORE_WORD]; /* Self, "/jobs/..." */
+    char type[STORE_WORD]; /* Job, Replica ... */
+    const char *changed; /* JSON object text; borrowed */
 };
 
 struct store_key {
     char key[STORE_ADDRESS]; /* key: caller's key and what it was used for */
     int64_t time;
     char fingerprint[STORE_WORD]; /* hex SHA-256 of the body */
-    const char *outcome;          /* opaque text of api/; borrowed */
+    const char *outcome; /* opaque text of api/; borrowed */
 };
 
 struct store_meta {

@@ -134,7 +134,7 @@ static int schema_look(struct store_reader *writer, int64_t *application,
         error = handle_number(writer, "PRAGMA user_version", version);
     if (!error)
         error = handle_number(writer, "SELECT count(*) FROM sqlite_schema", tables);
-    return error;
+    return handle_blame_file(writer, error);
 }
 
 int schema_recognize(struct store_reader *writer, unsigned version, struct fault *fault)
@@ -202,7 +202,7 @@ int schema_verify(struct store_reader *writer)
         int error = statement_take(writer, shape, &statement);
         /* No such table, column or index: the version does not tell the truth. */
         if (error)
-            return error == -EIO && !writer->sick ? -EUCLEAN : error;
+            return handle_blame_file(writer, error);
     }
     return 0;
 }

@@ -227,8 +227,10 @@ void statement_give(struct statement *statement)
 
 int statement_step(struct statement *statement)
 {
-    int rc = sqlite3_step(statement->stmt);
+    int rc;
 
+    errno = 0;
+    rc = sqlite3_step(statement->stmt);
     if (rc == SQLITE_ROW)
         return 1;
     return rc == SQLITE_DONE ? 0 : handle_error(statement->reader, rc);
@@ -245,15 +247,25 @@ int statement_run(struct store_reader *reader, enum shape shape)
     return error < 0 ? error : 0;
 }
 
-static bool error_is_space(struct store_reader *reader, int rc)
+/* A quota or a limit of the process reaches us as an I/O error, and SQLite keeps the errno
+   behind it for some calls only: then it is still in errno, cleared before the call. */
+static bool error_is_space(struct store_reader *reader, int rc, int number)
 {
-    int number = sqlite3_system_errno(reader->db);
-
     if ((rc & 0xff) == SQLITE_FULL)
         return true;
-    /* A quota or a limit of the process reaches us as an I/O error. */
-    return ((rc & 0xff) == SQLITE_IOERR || (rc & 0xff) == SQLITE_CANTOPEN) &&
-            (number == ENOSPC || number == EDQUOT || number == EFBIG);
+    if ((rc & 0xff) != SQLITE_IOERR && (rc & 0xff) != SQLITE_CANTOPEN)
+        return false;
+    if (sqlite3_system_errno(reader->db))
+        number = sqlite3_system_errno(reader->db);
+    return number == ENOSPC || number == EDQUOT || number == EFBIG;
+}
+
+/* After these the connection's pages may not be the disk's. */
+static bool error_sickens(int rc, bool space)
+{
+    if ((rc & 0xff) != SQLITE_IOERR || rc == SQLITE_IOERR_NOMEM)
+        return false;
+    return !space || rc == SQLITE_IOERR_FSYNC || rc == SQLITE_IOERR_DIR_FSYNC;
 }
 
 int handle_corrupt(struct store_reader *reader, const char *what)
@@ -267,10 +279,13 @@ int handle_corrupt(struct store_reader *reader, const char *what)
 
 int handle_error(struct store_reader *reader, int rc)
 {
-    if (error_is_space(reader, rc)) {
-        reader->full = true;
+    int number = errno;
+    bool space = error_is_space(reader, rc, number);
+
+    reader->full = reader->full || space;
+    reader->sick = reader->sick || error_sickens(rc, space);
+    if (space)
         return -ENOSPC;
-    }
     if (rc == SQLITE_IOERR_NOMEM)
         return -ENOMEM;
     switch (rc & 0xff) {
@@ -289,13 +304,9 @@ int handle_error(struct store_reader *reader, int rc)
         return -EINVAL;
     case SQLITE_TOOBIG:
         return -E2BIG;
-    case SQLITE_IOERR:
-        reader->sick = true;
-        break;
     default:
-        break;
+        log_plain(LOG_ERROR, "store-error", "SQLite failed: %s (%d, errno %d)",
+                sqlite3_errmsg(reader->db), rc, number);
+        return -EIO;
     }
-    log_plain(LOG_ERROR, "store-error", "SQLite failed: %s (%d, errno %d)",
-            sqlite3_errmsg(reader->db), rc, sqlite3_system_errno(reader->db));
-    return -EIO;
 }

@@ -152,6 +152,7 @@ void store_close(struct store *store)
         check(!store->taken[i]);
         handle_close(&store->readers[i], false);
     }
+    handle_drop(store->parked, false);
     handle_close(&store->writer, !store->writer.sick);
     store_destroy(store);
 }

@@ -38,7 +38,7 @@ void store_close(struct store *store);
 /* -- writing: the writer's thread ---------------------------------------------------- */
 
 enum store_verb {
-    STORE_PUT,   /* insert, or replace the row with that key */
+    STORE_PUT, /* insert, or replace the row with that key */
     STORE_DELETE /* no row with that key: -ENOENT */
 };
 
@@ -104,7 +104,8 @@ struct store_reader *store_reader_take(struct store *store, unsigned timeout_ms)
 void store_reader_give(struct store *store, struct store_reader *reader);
 
 /** One row by its key, into the struct of @table. 0 or -ENOENT. */
-int store_get(struct store_reader *reader, enum store_table table, const char *key, void *row);
+int store_get(struct store_reader *reader, enum store_table table, const char *key,
+        void *row);
 
 /** Event rows have a number for a key. */
 
@@ -114,7 +115,7 @@ typedef bool store_row_f(void *context, const void *row);
 struct store_filter {
     enum store_column column; /* of the query's table; indexed */
     bool is_number;
-    unsigned count;           /* 1..16 values; a row matches any of them */
+    unsigned count; /* 1..16 values; a row matches any of them */
     int64_t numbers[16];
     const char *texts[16];
 };
@@ -124,9 +125,9 @@ struct store_query {
     enum store_table table;
     unsigned filter_count; /* 0..8; all must match */
     struct store_filter filters[8];
-    const char *before;    /* NULL, or only rows with a smaller id (the cursor) */
-    const char *since;     /* NULL, or only rows with this id or a larger one */
-    unsigned limit;        /* 1..1000 */
+    const char *before; /* NULL, or only rows with a smaller id (the cursor) */
+    const char *since; /* NULL, or only rows with this id or a larger one */
+    unsigned limit; /* 1..1000 */
 };
 
 /** Calls @each up to @limit times. Returns rows delivered, or an errno. */

@@ -6,8 +6,9 @@
  * A row that is not there, or a name that is taken, does not doom.
  *
  * After a failed fsync the kernel may call pages clean that never reached the disk. The
- * connection that saw it is closed and another one opened and checked; when that fails again
- * without a commit between, the store stays read-only.
+ * connection that saw it is replaced, the database checked, and its WAL moved home; when that
+ * fails again without a commit between, the store stays read-only. What was answered with an
+ * error is not there; only after such an end the next start may find it.
  */
 #include <errno.h>
 #include <string.h>
@@ -83,26 +84,68 @@ int writer_open(struct store *store, struct fault *fault)
     return 0;
 }
 
+/* The WAL that a sync failed on is moved into the database, which is synced, and emptied: no
+   later commit may stand on frames that are only in memory. */
+static int wal_renew(struct store *store)
+{
+    int left = -1;
+    int rc;
+
+    errno = 0;
+    rc = sqlite3_wal_checkpoint_v2(
+            store->writer.db, NULL, SQLITE_CHECKPOINT_TRUNCATE, &left, NULL);
+    if (rc != SQLITE_OK)
+        return handle_error(&store->writer, rc);
+    return left == 0 ? 0 : -EBUSY;
+}
+
+static void writer_give_up(struct store *store)
+{
+    if (!store->said_sick)
+        log_plain(LOG_ERROR, "store-read-only",
+                "the disk under the database keeps failing: no change is taken until"
+                " replicad is started again");
+    store->said_sick = true;
+}
+
+/* A connection that is not used any more but keeps the index of the WAL alive: made anew from
+   the WAL it would take in the commit that has just failed. */
+static void writer_park(struct store *store)
+{
+    sqlite3 *old = handle_detach(&store->writer);
+
+    if (!old)
+        return;
+    if (store->parked || !sqlite3_get_autocommit(old))
+        handle_drop(old, false);
+    else
+        store->parked = old;
+}
+
 /* Replace a connection that is not to be trusted again. */
 static void writer_reopen(struct store *store)
 {
     struct fault fault = { 0 };
+    int error;
 
-    handle_close(&store->writer, false);
+    writer_park(store);
     if (store->sick_count >= SICK_MAX) {
-        if (!store->said_sick)
-            log_plain(LOG_ERROR, "store-read-only",
-                    "the disk under the database keeps failing: no change is taken "
-                    "until"
-                    " replicad is started again");
-        store->said_sick = true;
+        writer_give_up(store);
         return;
     }
     store->sick_count++;
     log_plain(LOG_ERROR, "store-sick",
             "an I/O error under the database: its connection is replaced");
-    if (writer_open(store, &fault) != 0)
-        log_plain(LOG_ERROR, "store-sick", "it cannot be replaced: %s", fault.why);
+    error = writer_open(store, &fault);
+    if (!error)
+        error = wal_renew(store);
+    if (!error) {
+        handle_drop(store->parked, false);
+        store->parked = NULL;
+        return;
+    }
+    handle_close(&store->writer, false);
+    log_plain(LOG_ERROR, "store-sick", "it cannot be replaced: %s", strerror(-error));
 }
 
 /* With no transaction open: answer what the last one met. */
@@ -139,9 +182,11 @@ static int writer_note(struct store *store, int error)
 
 static int writer_checkpoint(struct store *store, int mode)
 {
-    int rc = sqlite3_wal_checkpoint_v2(store->writer.db, NULL, mode, NULL, NULL);
     int error = 0;
+    int rc;
 
+    errno = 0;
+    rc = sqlite3_wal_checkpoint_v2(store->writer.db, NULL, mode, NULL, NULL);
     /* Busy: a reader still needs what is in the WAL. Next time, then. */
     if (rc != SQLITE_OK && (rc & 0xff) != SQLITE_BUSY && (rc & 0xff) != SQLITE_LOCKED)
         error = handle_error(&store->writer, rc);
