@@ -19,7 +19,7 @@ enum {
     ADDRESS_POOL_MAX = 64, /* a pool's name: 1..63 of [A-Za-z0-9._-], no leading dot */
     ADDRESS_LUN_MAX = 16383, /* flat addressing has 14 bits */
     ADDRESS_PORT_ISCSI = 3260,
-    ADDRESS_TEXT = 360 /* the longest canonical address and NUL */
+    ADDRESS_TEXT = 384 /* the longest canonical address and NUL */
 };
 
 enum address_kind { ADDRESS_POOL_FILE, ADDRESS_ISCSI };

@@ -424,7 +424,8 @@ int initiator_connect(
     int result;
 
     in->fd = -1;
-    in->lun = spec->lun;
+    /* The library writes the number as it is: peripheral addressing below 256, flat above. */
+    in->lun = spec->lun < 256 ? spec->lun : 0x4000 | spec->lun;
     in->flying = in->finished = NULL;
     in->finished_end = &in->finished;
     in->watch.ready = watch_ready;

@@ -65,7 +65,7 @@ struct initiator {
     struct loop_watch watch;
     struct loop_task flush;
     int fd;
-    unsigned lun;
+    unsigned lun; /* as libiscsi wants it */
     unsigned writing; /* commands in @flying that send data */
     unsigned idle_turns; /* calls of the library in a row that ended no command */
     bool inside; /* the library is on the stack */

@@ -300,7 +300,7 @@ Test(hostile, luns_that_do_not_open)
     cr_assert_eq(refused_under(RULES("00:close"), false), -EIO);
     cr_assert_eq(refused_under(RULES("00:sense=5/25/0"), false), -ENXIO);
     cr_assert_eq(refused_under(RULES("00:sensebytes=1"), false), -EIO);
-    cr_assert_eq(refused_under(RULES("12:vanish"), false), -ENXIO);
+    cr_assert_eq(refused_under(RULES("12:vanish*1"), false), -ENXIO);
     cr_assert_eq(refused_under(RULES("9e:sense=5/20/0"), false), -EIO);
     cr_assert_eq(refused_under(RULES("--block-size", "520"), false), -EINVAL);
     cr_assert_eq(refused_under(RULES("--block-size", "256"), false), -EINVAL);
