@@ -31,6 +31,24 @@ static void head_once(struct exchange *x, enum head head, const char *value)
     }
 }
 
+/* The library takes "Name : value" for a header of the name "Name ", and glues a folded line
+   to the name of the one before: "Content-Length: 5", " 0" becomes "Content-Length0: 5". A
+   proxy before us reads both otherwise. */
+static bool name_is_sound(const char *name)
+{
+    static const enum head framing[] = { HEAD_HOST, HEAD_AUTHORIZATION,
+        HEAD_CONTENT_LENGTH, HEAD_TRANSFER_ENCODING };
+    static const char token[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                "0123456789!#$%&'*+-.^_`|~";
+
+    for (size_t i = 0; i < sizeof(framing) / sizeof(framing[0]); i++) {
+        size_t length = strlen(head_names[framing[i]]);
+        if (strncasecmp(name, head_names[framing[i]], length) == 0 && name[length])
+            return false;
+    }
+    return *name && strspn(name, token) == strlen(name);
+}
+
 static enum MHD_Result head_take(void *context, enum MHD_ValueKind kind,
         const char *name, size_t name_size, const char *value, size_t value_size)
 {
@@ -39,8 +57,9 @@ static enum MHD_Result head_take(void *context, enum MHD_ValueKind kind,
     (void)kind;
     if (!value)
         value = "";
-    if (strlen(name) != name_size || strlen(value) != value_size) {
-        exchange_refuse(x, "malformed", "a header holds a NUL");
+    if (strlen(name) != name_size || strlen(value) != value_size ||
+            !name_is_sound(name)) {
+        exchange_refuse(x, "malformed", "a header is malformed");
         x->hang_up = true;
         return MHD_YES;
     }
