@@ -277,6 +277,8 @@ static void stop_await(const struct life *life)
 
 static void life_end(struct life *life)
 {
+    if (life->http)
+        http_drain(life->http);
     if (life->service)
         service_drain(life->service);
     if (life->http)

@@ -40,6 +40,9 @@ const char *http_address(const struct http *http, size_t index);
 /** The same of the health listener; NULL: none. */
 const char *http_health_address(const struct http *http);
 
+/** From now on each answer ends its connection and no event stream begins. */
+void http_drain(struct http *http);
+
 /**
  * Take no new API connection and wait up to @ms for the requests under way to be answered.
  * Call service_drain() before, so that none of them waits. Health goes on answering.

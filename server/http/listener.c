@@ -221,6 +221,11 @@ static void listener_quiesce(struct listener *listener)
         (void)close(fd);
 }
 
+void http_drain(struct http *http)
+{
+    atomic_store(&http->draining, true);
+}
+
 void http_quiesce(struct http *http, unsigned ms)
 {
     struct instant due = instant_add_ms(clock_monotonic(), ms);
@@ -228,7 +233,7 @@ void http_quiesce(struct http *http, unsigned ms)
         (long)(due.ns % 1000000000u) };
     int result = 0;
 
-    atomic_store(&http->draining, true);
+    http_drain(http);
     for (size_t i = 0; i < http->listener_count; i++)
         if (!http->listeners[i].health)
             listener_quiesce(&http->listeners[i]);
