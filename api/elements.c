@@ -10,7 +10,6 @@
 #include <string.h>
 
 #include "replica/base/clock.h"
-#include "replica/base/log.h"
 
 static const char *const type_names[] = {
     [ELEMENT_STORAGE_VOLUME] = "StorageVolume",
@@ -547,31 +546,20 @@ static bool delete_work(struct clerk_turn *turn, void *context)
     if (element_held(turn->reader, &row->id, call->outcome))
         return false;
     turn_delete(turn, STORE_ELEMENT, row);
+    if (row->pool[0])
+        making_again(turn, &row->id, row->pool);
     event_row(turn, "InstDeletion", "Element", "elements", row->id.text, NULL);
     call_done(call);
     call_settle(call, turn);
     return true;
 }
 
-/** The bytes go after the promise: a crash in between leaves an orphan for the next start. */
-static void return_file(struct call *call, const struct store_element *row)
-{
-    struct fault fault = { 0 };
-    const char *file = strrchr(row->address, '/');
-
-    if (row->pool[0] == '\0' || !file ||
-            engine_file_remove(call->service->engine, row->pool, file + 1, &fault) == 0)
-        return;
-    log_event(LOG_WARN, "orphan-left",
-            (struct log_about){
-                    .element = row->id.text, .request = call->request->request_id },
-            "its file stays in pool %s until the next start: %s", row->pool, fault.why);
-}
-
 void call_ELEMENT_DELETE(struct call *call)
 {
     struct element_removal removal = { .call = call };
 
-    if (call_commit(call, delete_work, &removal) && call->outcome->verdict == API_DONE)
-        return_file(call, &removal.row);
+    /* The bytes go after the promise: a crash in between leaves them to the next start. */
+    if (call_commit(call, delete_work, &removal) &&
+            call->outcome->verdict == API_DONE && removal.row.pool[0])
+        making_undo(call->service, &removal.row.id, removal.row.pool);
 }

@@ -91,8 +91,8 @@ struct answer rig_call(
     api_serve(rig->service, &request, &answer.outcome);
     free(text);
     if (answer.outcome.body) {
-        answer.json = json_loadb(
-                answer.outcome.body, answer.outcome.length, JSON_REJECT_DUPLICATES, NULL);
+        answer.json = json_loadb(answer.outcome.body, answer.outcome.length,
+                JSON_REJECT_DUPLICATES, NULL);
         cr_assert(answer.json != NULL, "no JSON: %s", answer.outcome.body);
     } else if (answer.outcome.problem) {
         problem = api_problem_render(&answer.outcome, 400, "test", &length);
@@ -165,7 +165,8 @@ void expect_pointer(const struct answer *answer, const char *pointer)
             first ? first : "(none)", pointer, answer_detail(answer));
 }
 
-void rig_element(struct rig *rig, const char *type, unsigned long long size, char id[37])
+void rig_element(
+        struct rig *rig, const char *type, unsigned long long size, char id[37])
 {
     struct answer answer = rig_callf(rig, API_ELEMENT_CREATE, (struct asked){ 0 },
             "{\"Type\":\"%s\",\"Pool\":\"default\",\"Size\":%llu}", type, size);
