@@ -9,8 +9,8 @@ WORKDIR /src
 COPY . .
 RUN cmake --preset release && cmake --build --preset release \
     && mkdir -p /image/var/lib/replicad /image/tmp /image/etc \
-    && cp --parents $(ldd build/release/server/replicad | grep -o '/[^ ]*' | sort -u) /image/ \
-    && cp build/release/server/replicad /image/replicad \
+    && cp --parents $(ldd build/release/replicad | grep -o '/[^ ]*' | sort -u) /image/ \
+    && cp build/release/replicad /image/replicad \
     && echo 'replicad:x:65532:65532::/var/lib/replicad:/sbin/nologin' > /image/etc/passwd \
     && chown -R 65532:65532 /image/var/lib/replicad && chmod 1777 /image/tmp
 

@@ -161,7 +161,7 @@ static void pair_broken(
 {
     struct fault fault = { .error = -ECANCELED };
 
-    (void)snprintf(fault.why, sizeof(fault.why), "%s", why);
+    (void)snprintf(fault.why, sizeof(fault.why), "%.*s", (int)sizeof(fault.why) - 1, why);
     replica->job = (struct uuid){ "" };
     replica_break(turn, replica, &fault);
 }

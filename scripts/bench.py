@@ -23,7 +23,7 @@ import urllib.request
 
 MIB = 1 << 20
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-BINARY = os.path.join(ROOT, "build/release/server/replicad")
+BINARY = os.path.join(ROOT, "build/release/replicad")
 TARGET = "iqn.2026-11.example:bench"
 TICK = os.sysconf("SC_CLK_TCK")
 CASES = {}

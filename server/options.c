@@ -8,7 +8,7 @@
 
 #include "replica/base/scope.h"
 #include "server/config.h"
-#include "server/http/address.h"
+#include "server/http/endpoint.h"
 
 enum kind { KIND_ONE, KIND_LIST, KIND_FLAG };
 
@@ -201,15 +201,15 @@ static int retention_settle(
 static int addresses_settle(
         const struct options *options, enum option_id option, char why[OPTION_WHY])
 {
-    struct address address;
+    struct endpoint address;
 
     for (size_t i = 0; i < options->values[option].count; i++) {
         const char *text = options->values[option].items[i];
 
-        if (!address_parse(text, &address))
+        if (!endpoint_parse(text, &address))
             return refuse(why, option, text, "a numeric ADDR:PORT is wanted");
         if (option == OPTION_HTTP && !options->http_unprotected &&
-                !address_is_loopback(&address))
+                !endpoint_is_loopback(&address))
             return refuse(why, option, text,
                     "only loopback without --http-unprotected, there is no login yet");
     }

@@ -9,7 +9,7 @@
 
 #include "replica/base/clock.h"
 #include "replica/base/scope.h"
-#include "server/http/address.h"
+#include "server/http/endpoint.h"
 
 static int complain(const char *address, const char *why)
 {
@@ -27,7 +27,7 @@ static int socket_wait(int fd, short events, struct instant due)
     return result > 0 ? 0 : result == 0 ? ETIMEDOUT : errno;
 }
 
-static int socket_connect(int fd, const struct address *address, struct instant due)
+static int socket_connect(int fd, const struct endpoint *address, struct instant due)
 {
     socklen_t size = sizeof(int);
     int error = 0;
@@ -71,12 +71,12 @@ int probe_ready(const char *text, unsigned ms)
                                   "Host: localhost\r\n"
                                   "Connection: close\r\n\r\n";
     struct instant due = instant_add_ms(clock_monotonic(), ms);
-    struct address address;
+    struct endpoint address;
     scoped_fd int fd = -1;
     char line[13] = "";
     int error;
 
-    if (!address_parse(text, &address))
+    if (!endpoint_parse(text, &address))
         return complain(text, "a numeric ADDR:PORT is wanted");
     fd = socket(
             address.storage.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);

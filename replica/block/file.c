@@ -257,7 +257,8 @@ static int seek_next(
 static void run_extents(struct file_lane *lane)
 {
     struct block_request *request = lane->request;
-    uint64_t at = request->offset, end = at + request->length, data, hole;
+    uint64_t at = request->offset, end = at + request->length;
+    uint64_t data = 0, hole = 0;
     uint32_t unit = lane->device->base.block_size;
 
     while (at < end) {

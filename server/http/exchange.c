@@ -48,7 +48,7 @@ void *exchange_begin(void *context, const char *uri, struct MHD_Connection *conn
     x->connection = connection;
     x->began = clock_monotonic();
     x->prefer.wait_s = -1;
-    address_format_host(client ? client->client_addr : NULL, x->caller);
+    endpoint_format_host(client ? client->client_addr : NULL, x->caller);
     guest_hasten(x->guest, x->http->options.deadline_ms);
     return x;
 }

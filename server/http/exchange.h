@@ -14,7 +14,7 @@
 
 #include "api/api.h"
 #include "replica/base/clock.h"
-#include "server/http/address.h"
+#include "server/http/endpoint.h"
 #include "server/http/figures.h"
 #include "server/http/guests.h"
 #include "server/http/http.h"
@@ -35,7 +35,7 @@ struct listener {
     struct MHD_Daemon *daemon;
     bool health;
     bool quiet; /* its listening socket is closed */
-    char address[ADDRESS_TEXT];
+    char address[ENDPOINT_TEXT];
 };
 
 struct http {
@@ -83,7 +83,7 @@ struct exchange {
     struct MHD_Connection *connection;
     struct instant began;
     char request_id[REQUEST_ID_MAX + 1];
-    char caller[ADDRESS_TEXT];
+    char caller[ENDPOINT_TEXT];
 
     char *target; /* as it came; cut at '?' when parsed */
     enum http_method method;

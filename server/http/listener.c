@@ -66,7 +66,7 @@ static void address_learn(struct listener *listener)
 
     if (info)
         (void)getsockname(info->listen_fd, (struct sockaddr *)&bound, &length);
-    address_format((struct sockaddr *)&bound, listener->address);
+    endpoint_format((struct sockaddr *)&bound, listener->address);
 }
 
 static int listener_start(
@@ -77,9 +77,9 @@ static int listener_start(
             listener->health ? HEALTH_LIMIT : http->options.connections + SURPLUS;
     unsigned flags = MHD_USE_THREAD_PER_CONNECTION | MHD_USE_INTERNAL_POLLING_THREAD |
             MHD_USE_POLL | MHD_USE_ITC | MHD_USE_ERROR_LOG;
-    struct address address;
+    struct endpoint address;
 
-    if (!address_parse(text, &address))
+    if (!endpoint_parse(text, &address))
         return fault_set(fault, -EINVAL, "%.60s is no numeric ADDR:PORT", text);
     if (address.storage.ss_family == AF_INET6)
         flags |= MHD_USE_IPv6;

@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "server/http/address.h"
+#include "server/http/endpoint.h"
 #include "server/http/body.h"
 #include "server/http/guard.h"
 #include "server/http/idempotency.h"
@@ -384,20 +384,20 @@ Test(address, spellings)
         { "1.2.3:80", false, false },
         { "", false, false },
     };
-    struct address address;
-    char text[ADDRESS_TEXT];
+    struct endpoint address;
+    char text[ENDPOINT_TEXT];
 
     for (size_t i = 0; i < COUNT(rows); i++) {
-        bool taken = address_parse(rows[i].text, &address);
+        bool taken = endpoint_parse(rows[i].text, &address);
         cr_expect(taken == rows[i].taken, "%s", rows[i].text);
         if (taken && rows[i].taken)
-            cr_expect(address_is_loopback(&address) == rows[i].loopback, "%s",
+            cr_expect(endpoint_is_loopback(&address) == rows[i].loopback, "%s",
                     rows[i].text);
     }
-    cr_assert(address_parse("[2001:db8::0:1]:81", &address));
-    address_format((struct sockaddr *)&address.storage, text);
+    cr_assert(endpoint_parse("[2001:db8::0:1]:81", &address));
+    endpoint_format((struct sockaddr *)&address.storage, text);
     cr_assert_str_eq(text, "[2001:db8::1]:81");
-    address_format_host((struct sockaddr *)&address.storage, text);
+    endpoint_format_host((struct sockaddr *)&address.storage, text);
     cr_assert_str_eq(text, "2001:db8::1");
 }
 

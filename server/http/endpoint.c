@@ -1,4 +1,4 @@
-#include "server/http/address.h"
+#include "server/http/endpoint.h"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -19,7 +19,7 @@ static bool port_parse(const char *text, in_port_t *port)
     return value <= 65535;
 }
 
-bool address_parse(const char *text, struct address *address)
+bool endpoint_parse(const char *text, struct endpoint *address)
 {
     struct sockaddr_in *four = (struct sockaddr_in *)(void *)&address->storage;
     struct sockaddr_in6 *six = (struct sockaddr_in6 *)(void *)&address->storage;
@@ -45,7 +45,7 @@ bool address_parse(const char *text, struct address *address)
             port_parse(end + 1, &four->sin_port);
 }
 
-bool address_is_loopback(const struct address *address)
+bool endpoint_is_loopback(const struct endpoint *address)
 {
     const struct sockaddr_in *four = (const void *)&address->storage;
     const struct sockaddr_in6 *six = (const void *)&address->storage;
@@ -58,31 +58,31 @@ bool address_is_loopback(const struct address *address)
                             six->sin6_addr.s6_addr[12] == 127));
 }
 
-void address_format_host(const struct sockaddr *address, char text[ADDRESS_TEXT])
+void endpoint_format_host(const struct sockaddr *address, char text[ENDPOINT_TEXT])
 {
     const struct sockaddr_in *four = (const void *)address;
     const struct sockaddr_in6 *six = (const void *)address;
     const char *done = NULL;
 
     if (address && address->sa_family == AF_INET)
-        done = inet_ntop(AF_INET, &four->sin_addr, text, ADDRESS_TEXT);
+        done = inet_ntop(AF_INET, &four->sin_addr, text, ENDPOINT_TEXT);
     else if (address && address->sa_family == AF_INET6)
-        done = inet_ntop(AF_INET6, &six->sin6_addr, text, ADDRESS_TEXT);
+        done = inet_ntop(AF_INET6, &six->sin6_addr, text, ENDPOINT_TEXT);
     if (!done)
         memcpy(text, "?", 2);
 }
 
-void address_format(const struct sockaddr *address, char text[ADDRESS_TEXT])
+void endpoint_format(const struct sockaddr *address, char text[ENDPOINT_TEXT])
 {
     const struct sockaddr_in *four = (const void *)address;
     const struct sockaddr_in6 *six = (const void *)address;
-    char host[ADDRESS_TEXT];
+    char host[ENDPOINT_TEXT];
 
-    address_format_host(address, host);
+    endpoint_format_host(address, host);
     if (address && address->sa_family == AF_INET6)
-        (void)snprintf(text, ADDRESS_TEXT, "[%.46s]:%u", host, ntohs(six->sin6_port));
+        (void)snprintf(text, ENDPOINT_TEXT, "[%.46s]:%u", host, ntohs(six->sin6_port));
     else if (address && address->sa_family == AF_INET)
-        (void)snprintf(text, ADDRESS_TEXT, "%.46s:%u", host, ntohs(four->sin_port));
+        (void)snprintf(text, ENDPOINT_TEXT, "%.46s:%u", host, ntohs(four->sin_port));
     else
         memcpy(text, host, 2);
 }
