@@ -30,7 +30,7 @@ TABLE = {
 FACES = {
     "api": ("replica/engine.h", "store/store.h", "store/rows.h"),
     "server/http": ("api/api.h", "api/calls.tbl.h", "api/verdicts.tbl.h"),
-    "server": ("api/api.h", "server/http/http.h", "server/http/address.h",
+    "server": ("api/api.h", "server/http/http.h", "server/http/endpoint.h",
                "server/iscsi/target.h"),
 }
 # A library that is kept to one file of its room.

@@ -5,6 +5,7 @@
 #include <ftw.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,7 +36,7 @@ _Noreturn static void child_run(const char *const *arguments, int out, int err)
     (void)sigprocmask(SIG_SETMASK, &none, NULL);
     (void)dup2(out, STDOUT_FILENO);
     (void)dup2(err, STDERR_FILENO);
-    execv(binary(), (char *const *)(void *)arguments);
+    execv(binary(), (char *const *)(uintptr_t)arguments); /* execv lacks a const */
     dprintf(err, "cannot run %s: %s\n", binary(), strerror(errno));
     _exit(127);
 }
