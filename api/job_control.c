@@ -6,7 +6,9 @@
 #include "api/jobs.h"
 #include "replica/base/check.h"
 
-static const int64_t day_ms = 24 * 3600 * 1000;
+/* CIM's default of TimeBeforeRemoval. It counts for jobs with DeleteOnCompletion; the others
+ * stay until they are deleted or retention drops them. */
+enum { REMOVAL_MS = 5 * 60 * 1000 };
 
 int64_t job_priority_of(int64_t copy_priority)
 {
@@ -18,8 +20,6 @@ void job_make(struct clerk_turn *turn, struct call *call, struct store_replica *
         const char *method, enum job_work work, const struct store_element *source,
         const struct store_element *target, struct store_job *job)
 {
-    const struct api_options *options = &turn->service->options;
-
     memset(job, 0, sizeof(*job));
     job->id = uuid_make();
     (void)snprintf(job->method, sizeof(job->method), "%s", method);
@@ -34,7 +34,7 @@ void job_make(struct clerk_turn *turn, struct call *call, struct store_replica *
     job->limit = replica->limit;
     job->verify = replica->verify && work != JOB_PREPARE;
     job->return_value = CIM_JOB_STARTED;
-    job->time_before_removal = (int64_t)options->retention_days * day_ms;
+    job->time_before_removal = REMOVAL_MS;
     (void)snprintf(job->request, sizeof(job->request), "%s",
             call->request->request_id ? call->request->request_id : "");
     replica->job = job->id;

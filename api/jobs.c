@@ -378,7 +378,19 @@ static bool sweep_each(void *context, const void *row)
     return sweep->count < SWEEP_PAGE;
 }
 
-unsigned job_sweep(struct clerk_turn *turn)
+static bool sweep_remove(struct clerk_turn *turn, const struct sweep *sweep)
+{
+    struct store_job job = { 0 };
+
+    for (unsigned i = 0; i < sweep->count; i++) {
+        job.id = sweep->ids[i];
+        turn_delete(turn, STORE_JOB, &job);
+        event_row(turn, "InstDeletion", "Job", "jobs", job.id.text, NULL);
+    }
+    return turn->error == 0;
+}
+
+unsigned job_sweep(struct service *service)
 {
     struct store_query query = {
         .table = STORE_JOB,
@@ -389,16 +401,22 @@ unsigned job_sweep(struct clerk_turn *turn)
                 .numbers = { 1 } } },
         .limit = 1000,
     };
-    struct sweep sweep = { .now = turn->now };
-    struct store_job job = { 0 };
+    struct clerk_turn turn = { .service = service,
+        .store = service->store,
+        .reader = store_own_reader(service->store),
+        .now = clock_wall_ms() };
+    struct sweep sweep = { .now = turn.now };
 
-    if (store_list(turn->reader, &query, sweep_each, &sweep) < 0)
+    if (store_list(turn.reader, &query, sweep_each, &sweep) < 0 || sweep.count == 0 ||
+            store_begin(service->store) != 0)
         return 0;
-    for (unsigned i = 0; i < sweep.count; i++) {
-        job.id = sweep.ids[i];
-        turn_delete(turn, STORE_JOB, &job);
-        event_row(turn, "InstDeletion", "Job", "jobs", job.id.text, NULL);
+    if (!sweep_remove(&turn, &sweep)) {
+        store_rollback(service->store);
+        return 0;
     }
+    if (store_commit(service->store) != 0)
+        return 0;
+    events_wake(service);
     return sweep.count;
 }
 

@@ -37,12 +37,15 @@ static bool job_changed(const struct store_job *old, const struct store_job *job
     if (percent)
         at += snprintf(text + at, room - (size_t)at, "%s\"PercentComplete\":%lld",
                 state ? "," : "", (long long)job->percent);
+    if (old && old->limit != job->limit)
+        at += snprintf(text + at, room - (size_t)at, "%s\"BandwidthLimit\":%llu",
+                at > 1 ? "," : "", (unsigned long long)job->limit);
     if (job_is_over(job->state) && state)
         at += snprintf(text + at, room - (size_t)at,
                 ",\"ReturnValue\":%lld,\"ErrorCode\":%lld",
                 (long long)job->return_value, (long long)job->error_code);
     (void)snprintf(text + at, room - (size_t)at, "}");
-    return state || percent;
+    return text[1] != '}';
 }
 
 void job_put(struct clerk_turn *turn, struct store_job *job, bool made)
@@ -57,6 +60,8 @@ void job_put(struct clerk_turn *turn, struct store_job *job, bool made)
         job->changed = turn->now;
     turn_put(turn, STORE_JOB, job);
     turn_touch(turn, STORE_JOB, &job->id);
+    if (!made && !job_is_over(old.state) && job_is_over(job->state))
+        metrics_job_ended(&turn->service->metrics, job);
     path_of(about, "jobs", &job->id);
     if (job_changed(made ? NULL : &old, job, changed, sizeof(changed)))
         event_put(turn, made ? "InstCreation" : "InstModification", "Job", about,

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "api/jobs.h"
 #include "api/service.h"
 #include "replica/base/log.h"
 #include "replica/base/scope.h"
@@ -294,5 +295,6 @@ void service_tick(struct service *service, bool idle)
         if (dropped < EXPIRE_BATCH)
             service->expire_due = instant_add_ms(now, EXPIRE_MS);
     }
+    job_sweep(service);
     (void)store_checkpoint(service->store, idle && dropped == 0);
 }
