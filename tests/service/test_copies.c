@@ -95,7 +95,7 @@ static void judge(const struct row *row, const char *source, const char *target,
         uint64_t target_block)
 {
     uint64_t padded = (row->size + target_block - 1) / target_block * target_block;
-    char a[WORLD_PATH + 8], b[WORLD_PATH + 8], as[WORLD_PATH + 24], bs[WORLD_PATH + 24];
+    char a[WORLD_PATH + 8], b[WORLD_PATH + 8], as[2 * WORLD_PATH], bs[2 * WORLD_PATH];
     const char *compare[] = { "qemu-img", "compare", "-q", "--image-opts", as, bs,
         NULL };
     struct stat status;

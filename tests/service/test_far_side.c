@@ -1,6 +1,7 @@
 /* The far side fails in mid-copy: the job resumes, or ends with the right code in bounded
  * time; meanwhile nothing else waits for it; afterwards the bytes are right. */
 #include <criterion/criterion.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -271,7 +272,7 @@ Test(far_side, a_pool_that_fills_up, .timeout = 180)
 
     copy_open(&copy, true);
     expect_eq(daemon_stop(&copy.world.daemon), 0);
-    snprintf(folder, sizeof folder, "%s/small", copy.world.pool);
+    snprintf(folder, sizeof folder, "%.100s/small", copy.world.pool);
     small_mount(folder, "32m");
     snprintf(option, sizeof option, "small=%s", folder);
     for (unsigned i = 0; arguments[i]; i++)
