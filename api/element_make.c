@@ -96,8 +96,6 @@ static bool take_found(
     (void)snprintf(row->place, sizeof(row->place), "%s", found->identity.place);
     (void)snprintf(row->world, sizeof(row->world), "%s", found->identity.world);
     (void)snprintf(row->weak, sizeof(row->weak), "%s", found->identity.weak);
-    if (found->read_only)
-        warn(row, "It is read-only: a source, never a target");
     if (found->identity.foreign_reservation)
         warn(row,
                 "Somebody holds a persistent reservation on it that keeps us from "
