@@ -239,6 +239,28 @@ static void call_wait(struct call *call)
 
 /* -- dispatch --------------------------------------------------------------------------- */
 
+/** On a full disk the store lives on a reserve, kept for the ends of what is under way:
+    nothing new is begun on it. */
+static bool call_fits(struct call *call, const struct call_row *row)
+{
+    switch (call->request->call) {
+    case API_REPLICA_CREATE:
+    case API_REPLICA_ATTACH:
+    case API_ELEMENT_CREATE:
+    case API_SETTING_CREATE:
+    case API_PIPE_CREATE:
+        break;
+    default:
+        return true;
+    }
+    if (!store_tight(call->service->store))
+        return true;
+    outcome_fail(call->outcome, API_NO_SPACE,
+            row->kind == KIND_METHOD ? CIM_FAILED : -1,
+            "the disk of the data directory is full");
+    return false;
+}
+
 static void call_change(struct call *call, const struct call_row *row)
 {
     const struct api_request *request = call->request;
@@ -249,7 +271,8 @@ static void call_change(struct call *call, const struct call_row *row)
     }
     if (!keys_begin(call))
         return;
-    row->handler(call);
+    if (call_fits(call, row))
+        row->handler(call);
     if (row->kind == KIND_METHOD && !call->settled && call->outcome->return_value >= 0)
         call_refused(call);
     keys_end(call);
