@@ -58,9 +58,9 @@ static const cyaml_schema_field_t fields[] = {
 static const cyaml_schema_value_t schema = { CYAML_VALUE_MAPPING(
         CYAML_FLAG_POINTER, struct document, fields) };
 
-/* The first line says what, a later one where: "... (line: 3, column: 1)". */
+/* The first line says what, a later one where: "in mapping field 'x' (line: 3, ...". */
 struct complaint {
-    char what[128], where[64];
+    char what[100], where[100];
 };
 
 static void complaint_log(
@@ -76,11 +76,11 @@ static void complaint_log(
     line[strcspn(line, "\n")] = '\0';
     if (strncmp(text, "Load: ", 6) == 0)
         text += 6;
-    place = strstr(text, "(line:");
+    place = strstr(text, "(line:") ? text + strspn(text, " ") : NULL;
     if (!complaint->what[0])
-        (void)snprintf(complaint->what, sizeof(complaint->what), "%.127s", text);
+        (void)snprintf(complaint->what, sizeof(complaint->what), "%.99s", text);
     if (place && !complaint->where[0])
-        (void)snprintf(complaint->where, sizeof(complaint->where), " %.60s", place);
+        (void)snprintf(complaint->where, sizeof(complaint->where), ", %.96s", place);
 }
 
 bool option_add(struct option_values *values, const char *text)
@@ -148,7 +148,7 @@ int config_read(const char *path, struct options *options, struct config_extra *
     bool good;
 
     if (result != CYAML_OK) {
-        (void)snprintf(why, OPTION_WHY, "configuration %.60s: %.100s%s", path,
+        (void)snprintf(why, OPTION_WHY, "configuration %.60s: %.60s%.99s", path,
                 complaint.what[0] ? complaint.what : cyaml_strerror(result),
                 complaint.where);
         return -EINVAL;
