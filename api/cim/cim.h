@@ -15,7 +15,7 @@ enum cim_method {
     CIM_ATTACH_OR_MODIFY_REPLICA,
     CIM_MODIFY_SYNCHRONIZATION,
     CIM_OTHER_METHOD,
-    CIM_POOL_METHOD,         /* the pool and element methods: 2 is Unknown, as CreateReplica's */
+    CIM_POOL_METHOD, /* the pool and element methods: 2 is Unknown, as CreateReplica's */
     CIM_REQUEST_STATE_CHANGE /* ConcreteJob's: a map of its own */
 };
 
@@ -23,26 +23,26 @@ enum cim_method {
 enum cim_method cim_method_named(const char *name);
 
 enum cim_map {
-    CIM_COPY_TYPE,          /* copy_type.tbl.h */
-    CIM_RETURN_VALUE,       /* the others' column; by method: cim_return_name() */
+    CIM_COPY_TYPE, /* copy_type.tbl.h */
+    CIM_RETURN_VALUE, /* the others' column; by method: cim_return_name() */
     CIM_SYNC_STATE,
-    CIM_OPERATION,          /* ModifySynchronization.Operation 2..13 */
+    CIM_OPERATION, /* ModifySynchronization.Operation 2..13 */
     CIM_JOB_STATE,
-    CIM_REQUESTED_STATE,    /* ConcreteJob.RequestStateChange 2..5 */
-    CIM_COPY_PRIORITY,      /* StorageSynchronized 0..4 */
+    CIM_REQUESTED_STATE, /* ConcreteJob.RequestStateChange 2..5 */
+    CIM_COPY_PRIORITY, /* StorageSynchronized 0..4 */
     CIM_REPLICATION_PRIORITY, /* StorageSetting 0..4 */
     CIM_INITIAL_SYNCHRONIZATION,
     CIM_COPY_RECOVERY_MODE,
     CIM_COPY_METHODOLOGY,
     CIM_REPLICA_TYPE,
-    CIM_USAGE,              /* StorageExtent.Usage */
+    CIM_USAGE, /* StorageExtent.Usage */
     CIM_HEALTH_STATE,
     CIM_OPERATIONAL_STATUS,
     CIM_ERROR_TYPE,
     CIM_PROBABLE_CAUSE,
     CIM_SEVERITY,
     CIM_THIN_POOL_TYPE,
-    CIM_REQUEST_RETURN,     /* RequestStateChange's return values */
+    CIM_REQUEST_RETURN, /* RequestStateChange's return values */
     CIM_MAP_COUNT
 };
 
@@ -59,10 +59,10 @@ bool cim_row(enum cim_map map, unsigned n, int64_t *value, const char **name);
 const char *cim_return_name(enum cim_method method, int64_t value);
 
 enum cim_copy_type_class {
-    CIM_COPY_TYPE_KNOWN,    /* 2..5 */
+    CIM_COPY_TYPE_KNOWN, /* 2..5 */
     CIM_COPY_TYPE_RESERVED, /* DMTF's: answers 5 */
-    CIM_COPY_TYPE_VENDOR,   /* answers 1 */
-    CIM_COPY_TYPE_INVALID   /* 0, 1, no uint16: answers 5 */
+    CIM_COPY_TYPE_VENDOR, /* answers 1 */
+    CIM_COPY_TYPE_INVALID /* 0, 1, no uint16: answers 5 */
 };
 
 /** Which range @value falls in, by @method's own ranges (6-32767 / 6-4095 reserved). */
@@ -139,17 +139,17 @@ enum cim_request_return_value {
 /* -- the legality table of ModifySynchronization (one table, legality.tbl.h) ----------- */
 
 enum cim_legality {
-    CIM_LEGAL,     /* go on to @next */
-    CIM_NO_SUCH,   /* the CopyType does not have this operation: 5 */
+    CIM_LEGAL, /* go on to @next */
+    CIM_NO_SUCH, /* the CopyType does not have this operation: 5 */
     CIM_FORBIDDEN, /* the state does not allow it: 4, HTTP 409 */
-    CIM_BUSY       /* a transient state with a live job: 6 */
+    CIM_BUSY /* a transient state with a live job: 6 */
 };
 
 /** What the row says the pair goes through; 0 where there is none. */
 struct cim_step {
     enum cim_legality legality;
     int64_t transient; /* state while a job runs; 0: none */
-    int64_t final;     /* state afterwards; 0: the pair is gone; -1: the state before */
+    int64_t final; /* state afterwards; 0: the pair is gone; -1: the state before */
 };
 
 /** @copy_type 2..5, @state 0..15, @operation 2..13. */

@@ -120,6 +120,7 @@ int body_decode(const char *bytes, size_t length, const struct body_member *memb
 {
     json_auto_t *object = NULL;
 
+    memory_start();
     problems->count = 0;
     if (length == 0 && any_required(members, count)) {
         body_problem_add(

@@ -15,15 +15,15 @@
 enum { BODY_TEXT_MAX = 512, BODY_LIST_MAX = 16, BODY_PROBLEMS_MAX = 16 };
 
 enum body_type {
-    BODY_TEXT,      /* char[@max + 1]; at least @min bytes; valid UTF-8, no control characters */
-    BODY_NUMBER,    /* uint64_t in @min..@max; JSON integers only (not 4.0, not "4") */
-    BODY_FLAG,      /* bool */
-    BODY_CIM,       /* int64_t: a uint16 0..65535 as a number, or a name of @map. Whether the
+    BODY_TEXT, /* char[@max + 1]; at least @min bytes; valid UTF-8, no control characters */
+    BODY_NUMBER, /* uint64_t in @min..@max; JSON integers only (not 4.0, not "4") */
+    BODY_FLAG, /* bool */
+    BODY_CIM, /* int64_t: a uint16 0..65535 as a number, or a name of @map. Whether the
                        value is legal is the method's to say */
     BODY_REFERENCE, /* char[UUID_TEXT]: "/collection/ID" or a bare id; the id is kept, lower case */
-    BODY_NAMED,     /* char[@max + 1]: "/collection/NAME" or a bare name (pools) */
-    BODY_GOAL,      /* struct goal: object, or a string of JSON or MOF text */
-    BODY_TEXTS,     /* struct body_texts: array of @min..@max strings (0: BODY_LIST_MAX), each
+    BODY_NAMED, /* char[@max + 1]: "/collection/NAME" or a bare name (pools) */
+    BODY_GOAL, /* struct goal: object, or a string of JSON or MOF text */
+    BODY_TEXTS, /* struct body_texts: array of @min..@max strings (0: BODY_LIST_MAX), each
                        1..255 bytes, no control characters */
     BODY_PROPERTIES, /* struct goal: all members that no row names are a Goal's properties
                        (/settings). @name is not used; given: at least one was there */
@@ -37,16 +37,16 @@ struct body_texts {
 struct body_member {
     const char *name;
     enum body_type type;
-    bool required;  /* absent or null: a problem; else null is the same as absent */
-    size_t offset;  /* of the value in the struct */
-    size_t given;   /* offset of a bool, set when the member was there and not null */
+    bool required; /* absent or null: a problem; else null is the same as absent */
+    size_t offset; /* of the value in the struct */
+    size_t given; /* offset of a bool, set when the member was there and not null */
     uint64_t min, max;
     enum cim_map map;
     const char *collection; /* REFERENCE, NAMED: "elements" */
 };
 
 struct body_problem {
-    bool unsupported;  /* known, but this build does not act on it: answers 1, not 5 */
+    bool unsupported; /* known, but this build does not act on it: answers 1, not 5 */
     char pointer[128]; /* JSON pointer, RFC 6901 */
     char detail[200];
 };
@@ -57,8 +57,9 @@ struct body_problems {
 };
 
 /** Adds one; ignored when full. */
-void body_problem_add(struct body_problems *problems, bool unsupported, const char *pointer,
-        const char *format, ...) __attribute__((format(printf, 4, 5)));
+void body_problem_add(struct body_problems *problems, bool unsupported,
+        const char *pointer, const char *format, ...)
+        __attribute__((format(printf, 4, 5)));
 
 /**
  * Decode one JSON object into @into (which the caller has zeroed). Returns 0; -EBADMSG: no

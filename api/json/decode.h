@@ -9,6 +9,11 @@
 #include "api/json/body.h"
 #include "api/json/goal.h"
 
+/** Before any other use of jansson, which then never sees memory end. */
+void memory_start(void);
+/** Takes a text of jansson's: what the caller may free(), or NULL: out of memory. */
+char *memory_let_go(char *text);
+
 /** What becomes of a number that 64 bits cannot hold. */
 enum huge {
     HUGE_AS_REAL, /* a real, which no member takes: refused where it stands */

@@ -292,9 +292,12 @@ static bool is_given(const struct property *property, const struct goal *goal)
 
 char *goal_text(const struct goal *goal)
 {
-    json_auto_t *object = json_object();
-    int failed = object ? 0 : -1;
+    json_auto_t *object = NULL;
+    int failed;
 
+    memory_start();
+    object = json_object();
+    failed = object ? 0 : -1;
     for (size_t i = 0; i < COUNT(understood); i++)
         if (failed == 0 && is_given(&understood[i], goal))
             failed = json_object_set_new(

@@ -14,18 +14,19 @@ struct body_problems;
 /** A value. given_X false: the property was not there, X has its default. */
 struct goal {
     bool given_initial_synchronization, given_replication_priority, given_desired_rpo,
-            given_copy_recovery_mode, given_failed_copy_stops_host_io, given_methodology,
-            given_limit, given_verify, given_thin_pool_type, given_thin_reserve;
+            given_copy_recovery_mode, given_failed_copy_stops_host_io,
+            given_methodology, given_limit, given_verify, given_thin_pool_type,
+            given_thin_reserve;
     int64_t initial_synchronization; /* 0 N/A, 1 Not Managed, 2 Start, 3 Do Not Start */
-    int64_t replication_priority;    /* 0 N/A, 1 Not Managed, 2 Low, 3 Same, 4 High */
-    uint64_t desired_rpo;            /* seconds, 10.., 300 */
-    int64_t copy_recovery_mode;      /* 2 Automatic, 3 Manual */
+    int64_t replication_priority; /* 0 N/A, 1 Not Managed, 2 Low, 3 Same, 4 High */
+    uint64_t desired_rpo; /* seconds, 10.., 300 */
+    int64_t copy_recovery_mode; /* 2 Automatic, 3 Manual */
     bool failed_copy_stops_host_io;
-    int64_t methodology;             /* DesiredCopyMethodology */
-    uint64_t limit;                  /* BandwidthLimit, bytes a second */
+    int64_t methodology; /* DesiredCopyMethodology */
+    uint64_t limit; /* BandwidthLimit, bytes a second */
     bool verify;
-    int64_t thin_pool_type;          /* ThinProvisionedPoolType 7..9 */
-    uint64_t thin_reserve;           /* ThinProvisionedInitialReserve, bytes */
+    int64_t thin_pool_type; /* ThinProvisionedPoolType 7..9 */
+    uint64_t thin_reserve; /* ThinProvisionedInitialReserve, bytes */
 };
 
 /** Defaults, nothing given. */

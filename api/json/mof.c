@@ -324,6 +324,7 @@ json_t *mof_parse(const char *text, size_t length, const char *pointer,
         body_problem_add(problems, false, pointer, "MOF text: invalid UTF-8 or a NUL");
         return NULL;
     }
+    memory_start();
     object = json_object();
     if (!object)
         return NULL;

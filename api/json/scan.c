@@ -4,7 +4,6 @@
  * numbers beyond 64 bits, which jansson refuses as bad JSON although they are only wrong
  * values: they are rewritten in a copy, as enum huge says. It does not judge the grammar. */
 #include <errno.h>
-#include <pthread.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -108,20 +107,18 @@ static void scan_string(struct scan *scan)
     scan_put(scan, scan->bytes + start, scan->at - start);
 }
 
-/* Would jansson take it? It goes by strtoll() and strtod() too. */
+/* Would jansson take it? It goes by strtoll() and strtod() too. What follows the digits, or
+ * the NUL after the last byte, ends them. */
 static bool number_fits(const char *digits, size_t length)
 {
-    scoped_free char *text = strndup(digits, length);
-
-    if (!text)
-        return true; /* jansson then says what it is */
     errno = 0;
-    if (strpbrk(text, ".eE")) {
-        double value = strtod(text, NULL);
+    if (memchr(digits, '.', length) || memchr(digits, 'e', length) ||
+            memchr(digits, 'E', length)) {
+        double value = strtod(digits, NULL);
         return errno == 0 ||
                 (value < 1 && value > -1); /* underflow is a small number */
     }
-    (void)strtoll(text, NULL, 10);
+    (void)strtoll(digits, NULL, 10);
     return errno == 0;
 }
 
@@ -202,18 +199,11 @@ static bool scan_run(struct scan *scan)
 
 /* -- jansson ----------------------------------------------------------------------------- */
 
-static void seed(void)
-{
-    json_object_seed(0); /* before threads race for it */
-}
-
 static void explain(
         const json_error_t *error, const char *pointer, struct body_problems *problems)
 {
     enum json_error_code code = json_error_code(error);
 
-    if (code == json_error_out_of_memory)
-        return;
     body_problem_add(problems, false, pointer, "%s (line %d, column %d)",
             code == json_error_duplicate_key ? "a key is given twice"
                     : code == json_error_end_of_input_expected
@@ -228,11 +218,10 @@ static void explain(
 static json_t *load(
         struct scan *scan, const char *pointer, struct body_problems *problems)
 {
-    static pthread_once_t seeded = PTHREAD_ONCE_INIT;
-    json_error_t error;
+    json_error_t error = { 0 };
     json_t *value;
 
-    (void)pthread_once(&seeded, seed);
+    memory_start();
     value = json_loadb(scan->out, scan->wrote, JSON_REJECT_DUPLICATES, &error);
     if (!value) {
         explain(&error, pointer, problems);
@@ -271,5 +260,6 @@ json_t *scan_object(const char *bytes, size_t length, enum huge huge,
 
 char *scan_canonical(const json_t *object)
 {
-    return json_dumps(object, JSON_COMPACT | JSON_SORT_KEYS | JSON_ENSURE_ASCII);
+    return memory_let_go(
+            json_dumps(object, JSON_COMPACT | JSON_SORT_KEYS | JSON_ENSURE_ASCII));
 }

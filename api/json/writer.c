@@ -23,6 +23,7 @@ struct writer *writer_create(void)
 {
     struct writer *writer = calloc(1, sizeof *writer);
 
+    memory_start();
     if (writer && !(writer->open[0] = json_object())) {
         free(writer);
         return NULL;
@@ -148,15 +149,14 @@ void writer_path(
 
 void writer_json(struct writer *writer, const char *name, const char *text)
 {
-    json_error_t error;
     json_t *value;
 
     if (!text || !*text) {
         writer_null(writer, name);
         return;
     }
-    value = json_loads(text, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, &error);
-    check(value || json_error_code(&error) == json_error_out_of_memory);
+    value = json_loads(text, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, NULL);
+    check(value);
     writer_put(writer, name, value);
 }
 
@@ -193,7 +193,8 @@ char *writer_finish(struct writer **writer, size_t *length)
     if (taken)
         check(taken->depth == 0);
     if (taken && !taken->failed)
-        text = json_dumps(taken->open[0], JSON_COMPACT | JSON_ENSURE_ASCII);
+        text = memory_let_go(
+                json_dumps(taken->open[0], JSON_COMPACT | JSON_ENSURE_ASCII));
     if (length)
         *length = text ? strlen(text) : 0;
     writer_destroy(taken);

@@ -1,90 +1,11 @@
-/* The state machine walked: 14 states x 12 operations x 4 CopyTypes.
- *
- * The grids are copied by hand from the table of the standard's page, not made from the rows
- * of api/cim. A cell: "." the CopyType has no such operation (5), "x" the state forbids it
- * (4), "b" busy (6), else where it goes: "7>13" by the transient 7 to 13, "G" the pair is
- * gone, "B" the state before, "=" the state it is in, a number alone: at once. */
+/* The state machine's table walked: 14 states x 12 operations x 4 CopyTypes. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "api/cim/cim.h"
-
-static const char *const async_grid[] = {
-    /*     Det Fra  Syn Rst   Pre Unp Qui Unq RTS RTA Sta Sto */
-    " 2    G   x    5>6 x     3>4 x   x   x   x   =   .   .",
-    " 3    b   b    b   b     b   b   b   b   b   =   .   .",
-    " 4    G   x    5>6 x     x   B   x   x   x   =   .   .",
-    " 5    b   7>13 b   b     b   b   8>9 b   b   =   .   .",
-    " 6    G   7>13 5>6 x     x   x   8>9 x   =   =   .   .",
-    " 7    b   b    b   b     b   b   b   b   b   =   .   .",
-    " 8    b   b    b   b     b   b   b   b   b   =   .   .",
-    " 9    G   7>13 5>6 10>13 x   x   x   5>6 x   =   .   .",
-    "10    b   b    b   b     b   b   b   b   b   =   .   .",
-    "11    x   x    x   x     x   x   x   x   x   =   .   .",
-    "12    G   x    5>6 x     x   x   x   x   x   =   .   .",
-    "13    G   x    5>6 10>13 3>4 x   x   x   =   =   .   .",
-    "14    x   x    x   x     x   x   x   x   x   =   .   .",
-    "15    b   b    b   b     b   b   b   b   b   =   .   .",
-};
-
-static const char *const sync_grid[] = {
-    /*     Det Fra  Syn Rst   Pre Unp Qui Unq RTS RTA Sta Sto */
-    " 2    G   x    5>6 x     3>4 x   x   x   .   x   .   .",
-    " 3    b   b    b   b     b   b   b   b   .   b   .   .",
-    " 4    G   x    5>6 x     x   B   x   x   .   x   .   .",
-    " 5    b   7>13 b   b     b   b   8>9 b   .   b   .   .",
-    " 6    G   7>13 5>6 x     x   x   8>9 x   .   =   .   .",
-    " 7    b   b    b   b     b   b   b   b   .   b   .   .",
-    " 8    b   b    b   b     b   b   b   b   .   b   .   .",
-    " 9    G   7>13 5>6 10>13 x   x   x   5>6 .   x   .   .",
-    "10    b   b    b   b     b   b   b   b   .   b   .   .",
-    "11    x   x    x   x     x   x   x   x   .   x   .   .",
-    "12    G   x    5>6 x     x   x   x   x   .   x   .   .",
-    "13    G   x    5>6 10>13 3>4 x   x   x   .   =   .   .",
-    "14    x   x    x   x     x   x   x   x   .   x   .   .",
-    "15    b   b    b   b     b   b   b   b   .   b   .   .",
-};
-
-static const char *const unsync_assoc_grid[] = {
-    /*     Det Fra  Syn  Rst  Pre Unp Qui Unq RTS RTA Sta   Sto */
-    " 2    G   .    5>14 x    3>4 x   x   x   .   .   15>14 x",
-    " 3    b   .    b    b    b   b   b   b   .   .   b     b",
-    " 4    G   .    5>14 x    x   B   x   x   .   .   15>14 x",
-    " 5    b   .    b    b    b   b   8>9 b   .   .   b     2",
-    " 6    x   .    x    x    x   x   x   x   .   .   x     x",
-    " 7    b   .    b    b    b   b   b   b   .   .   b     b",
-    " 8    b   .    b    b    b   b   b   b   .   .   b     b",
-    " 9    G   .    5>14 x    x   x   x   B   .   .   x     x",
-    "10    b   .    b    b    b   b   b   b   .   .   b     b",
-    "11    G   .    5>14 10>B x   x   8>9 x   .   .   15>14 x",
-    "12    G   .    5>14 x    x   x   x   x   .   .   x     x",
-    "13    x   .    x    x    x   x   x   x   .   .   x     x",
-    "14    G   .    5>14 10>B x   x   8>9 x   .   .   x     x",
-    "15    b   .    b    b    b   b   8>9 b   .   .   b     2",
-};
-
-static const char *const unsync_unassoc_grid[] = {
-    /*     Det Fra  Syn  Rst  Pre Unp Qui Unq RTS RTA Sta   Sto */
-    " 2    G   .    5>G  .    .   .   .   .   .   .   .     x",
-    " 3    b   .    b    .    .   .   .   .   .   .   .     b",
-    " 4    x   .    x    .    .   .   .   .   .   .   .     x",
-    " 5    b   .    b    .    .   .   .   .   .   .   .     G",
-    " 6    x   .    x    .    .   .   .   .   .   .   .     x",
-    " 7    b   .    b    .    .   .   .   .   .   .   .     b",
-    " 8    b   .    b    .    .   .   .   .   .   .   .     b",
-    " 9    x   .    x    .    .   .   .   .   .   .   .     x",
-    "10    b   .    b    .    .   .   .   .   .   .   .     b",
-    "11    x   .    x    .    .   .   .   .   .   .   .     x",
-    "12    G   .    5>G  .    .   .   .   .   .   .   .     x",
-    "13    x   .    x    .    .   .   .   .   .   .   .     x",
-    "14    x   .    x    .    .   .   .   .   .   .   .     x",
-    "15    b   .    b    .    .   .   .   .   .   .   .     b",
-};
-
-static const char *const *const grids[] = { async_grid, sync_grid, unsync_assoc_grid,
-    unsync_unassoc_grid };
+#include "tests/api/cim/grids.h"
 
 /* The cell that @step would be written as. */
 static void cell_of(struct cim_step step, int64_t state, bool stays, char cell[16])
@@ -121,8 +42,9 @@ static unsigned walk(int64_t copy_type, const char *line)
     for (char *want; (want = strtok_r(NULL, " ", &rest)); operation++) {
         struct cim_step step = cim_legality_of(operation, copy_type, state);
         cell_of(step, state, strcmp(want, "=") == 0, cell);
-        cr_expect(strcmp(cell, want) == 0, "CopyType %d, state %d, operation %d: %s, not %s",
-                (int)copy_type, (int)state, (int)operation, cell, want);
+        cr_expect(strcmp(cell, want) == 0,
+                "CopyType %d, state %d, operation %d: %s, not %s", (int)copy_type,
+                (int)state, (int)operation, cell, want);
     }
     return (unsigned)(operation - 2);
 }
@@ -143,11 +65,13 @@ Test(legality, outside_the_table_nothing_is_legal)
         for (int64_t type = -2; type < 70; type++)
             for (int64_t state = -2; state < 70; state++) {
                 struct cim_step step = cim_legality_of(operation, type, state);
-                bool inside = operation >= 2 && operation <= 13 && type >= 2 && type <= 5;
+                bool inside =
+                        operation >= 2 && operation <= 13 && type >= 2 && type <= 5;
                 if (!inside)
                     cr_assert(step.legality == CIM_NO_SUCH);
                 else if (state < 2 || state > 15)
-                    cr_assert(step.legality == CIM_FORBIDDEN || step.legality == CIM_NO_SUCH);
+                    cr_assert(step.legality == CIM_FORBIDDEN ||
+                            step.legality == CIM_NO_SUCH);
             }
 }
 
@@ -160,14 +84,16 @@ Test(legality, a_refusal_goes_nowhere)
                 if (step.legality != CIM_LEGAL)
                     cr_assert(step.transient == 0 && step.final == 0);
                 else
-                    cr_assert(step.transient == 0 || cim_state_is_transient(step.transient));
+                    cr_assert(step.transient == 0 ||
+                            cim_state_is_transient(step.transient));
             }
 }
 
 Test(legality, six_states_are_transient)
 {
-    static const bool transient[20] = { [3] = true, [5] = true, [7] = true, [8] = true,
-        [10] = true, [15] = true };
+    static const bool transient[20] = {
+        [3] = true, [5] = true, [7] = true, [8] = true, [10] = true, [15] = true
+    };
 
     for (int64_t state = -3; state < 20; state++)
         cr_assert(cim_state_is_transient(state) == (state >= 0 && transient[state]),
