@@ -104,7 +104,7 @@ static void pair_copied(struct clerk_turn *turn, struct store_replica *replica,
         replica->state_before = final;
     } else {
         replica->sync_state = final;
-        if (final == CIM_SYNC_SYNCHRONIZED)
+        if (replica->copy_type == CIM_COPY_ASYNC)
             replica->scan_due = scan_next(replica, turn->now);
     }
     replica_put(turn, replica, false);
