@@ -1,9 +1,10 @@
 /* Elements: what is registered, allocated, carved; what is refused and how; what holds. */
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "api/service.h"
+#include "api/elements.h"
 #include "tests/api/rig.h"
 
 static struct rig rig;
@@ -411,6 +412,12 @@ static bool put_pair(struct clerk_turn *turn, void *context)
     return true;
 }
 
+static bool put_element(struct clerk_turn *turn, void *context)
+{
+    turn_put(turn, STORE_ELEMENT, context);
+    return true;
+}
+
 static bool refresh(struct clerk_turn *turn, void *context)
 {
     element_refresh_usage(turn, context);
@@ -455,6 +462,137 @@ Test(elements, a_pair_holds_both_ends_and_shows_in_usage)
         expect_answer(&answer, IN_USE, 6);
         answer_release(&answer);
     }
+}
+
+static bool mark_remote(struct clerk_turn *turn, void *context)
+{
+    struct store_element row;
+
+    expect(turn_get(turn, STORE_ELEMENT, context, &row));
+    row.remote = true;
+    turn_put(turn, STORE_ELEMENT, &row);
+    return true;
+}
+
+Test(elements, usage_tells_remote_pairs_from_local_ones)
+{
+    struct store_replica pair = { .copy_type = 2, .sync_state = 13 };
+    struct uuid a, b;
+
+    rig_element(&rig, "StorageVolume", 4096, a.text);
+    rig_element(&rig, "StorageVolume", 4096, b.text);
+    expect_eq(clerk_call(rig.service->clerk, mark_remote, b.text), 0);
+    pair.id = b;
+    pair.source = a;
+    expect_eq(clerk_call(rig.service->clerk, put_pair, &pair), 0);
+    expect_eq(usage_of(&a), 7);
+    expect_eq(usage_of(&b), 9);
+}
+
+static bool put_job(struct clerk_turn *turn, void *context)
+{
+    turn_put(turn, STORE_JOB, context);
+    return true;
+}
+
+Test(elements, a_live_job_holds_both_ends_and_one_that_is_over_none)
+{
+    struct store_job job = {
+        .id = uuid_make(), .method = "CreateReplica", .state = CIM_JOB_SUSPENDED
+    };
+    struct answer answer;
+
+    rig_element(&rig, "StorageVolume", 4096, job.source.text);
+    rig_element(&rig, "StorageVolume", 4096, job.target.text);
+    expect_eq(clerk_call(rig.service->clerk, put_job, &job), 0);
+    for (int over = 0; over < 2; over++) {
+        for (int end = 0; end < 2; end++) {
+            const char *id = end ? job.target.text : job.source.text;
+            answer = rig_call(
+                    &rig, API_ELEMENT_DELETE, (struct asked){ .id = id }, NULL);
+            if (over)
+                expect_answer(&answer, DONE, 0);
+            else
+                expect_answer(&answer, IN_USE, 6);
+            answer_release(&answer);
+        }
+        job.state = CIM_JOB_COMPLETED;
+        expect_eq(clerk_call(rig.service->clerk, put_job, &job), 0);
+    }
+}
+
+struct likeness_asked {
+    struct element_making making;
+    bool new;
+};
+
+static bool likeness_work(struct clerk_turn *turn, void *context)
+{
+    struct likeness_asked *asked = context;
+
+    asked->new = element_is_new(&asked->making, turn);
+    return false;
+}
+
+Test(elements, a_world_wide_identity_is_one_thing_and_a_likeness_is_a_warning)
+{
+    struct store_element known = { .id = uuid_make(),
+        .type = ELEMENT_STORAGE_VOLUME,
+        .place = "lun:127.0.0.1:3260,iqn.a,1",
+        .world = "naa.6001405",
+        .weak = "vendor 1" };
+    struct api_outcome outcome = { 0 };
+    struct api_request request = { .call = API_ELEMENT_CREATE };
+    struct call call = {
+        .service = rig.service, .request = &request, .outcome = &outcome
+    };
+    struct likeness_asked asked = { .making = { .call = &call } };
+    struct store_element *row = &asked.making.row;
+
+    expect_eq(clerk_call(rig.service->clerk, put_element, &known), 0);
+    snprintf(row->place, sizeof(row->place), "lun:127.0.0.1:3261,iqn.a,1");
+    snprintf(row->world, sizeof(row->world), "naa.6001405");
+    expect_eq(clerk_call(rig.service->clerk, likeness_work, &asked), 0);
+    expect(!asked.new &&outcome.verdict == API_IN_USE);
+    api_outcome_release(&outcome);
+    row->world[0] = '\0';
+    snprintf(row->weak, sizeof(row->weak), "vendor 1");
+    expect_eq(clerk_call(rig.service->clerk, likeness_work, &asked), 0);
+    expect(asked.new);
+    expect(strstr(row->warnings, known.id.text) != NULL);
+    row->weak[0] = row->warnings[0] = '\0';
+    expect_eq(clerk_call(rig.service->clerk, likeness_work, &asked), 0);
+    expect(asked.new && row->warnings[0] == '\0');
+}
+
+struct racer {
+    pthread_t thread;
+    struct answer answer;
+};
+
+static void *race(void *context)
+{
+    ((struct racer *)context)->answer = rig_call(&rig, API_ELEMENT_CREATE, nothing,
+            "{\"Type\":\"LogicalFile\",\"Address\":\"pool:default/one\"}");
+    return NULL;
+}
+
+Test(elements, of_many_that_register_the_same_file_one_does)
+{
+    struct racer racers[12];
+    unsigned made = 0, refused_ones = 0;
+
+    rig_file(&rig, "one", 4096, 'x');
+    for (int i = 0; i < 12; i++)
+        expect_eq(pthread_create(&racers[i].thread, NULL, race, &racers[i]), 0);
+    for (int i = 0; i < 12; i++) {
+        pthread_join(racers[i].thread, NULL);
+        made += racers[i].answer.outcome.verdict == API_MADE;
+        refused_ones += racers[i].answer.outcome.verdict == API_IN_USE;
+        answer_release(&racers[i].answer);
+    }
+    expect_eq(made, 1);
+    expect_eq(refused_ones, 11);
 }
 
 static bool mark_incomplete(struct clerk_turn *turn, void *context)

@@ -341,3 +341,60 @@ Test(jobs, lists_filter_by_state_number_or_name)
     expect_eq(json_array_size(json_object_get(answer.json, "Members")), 1);
     answer_release(&answer);
 }
+
+/** A copy that its limit would keep running for an hour: its job. */
+static void slow_copy(char job[37])
+{
+    struct answer answer;
+    char source[37];
+
+    rig_file(&rig, "full", 8 << 20, 'x');
+    answer = rig_call(&rig, API_ELEMENT_CREATE, (struct asked){ 0 },
+            "{\"Type\":\"LogicalFile\",\"Address\":\"pool:default/full\"}");
+    snprintf(source, sizeof(source), "%s", answer_text(&answer, "Id"));
+    answer_release(&answer);
+    answer = rig_call(&rig, API_SETTING_CREATE, (struct asked){ 0 },
+            "{\"BandwidthLimit\":2048,\"DesiredCopyMethodology\":3}");
+    snprintf(job, 37, "%s", answer_text(&answer, "Id"));
+    answer_release(&answer);
+    answer = rig_callf(&rig, API_REPLICA_CREATE, (struct asked){ 0 },
+            "{\"SourceElement\":\"/elements/%s\",\"CopyType\":4,"
+            "\"TargetSettingGoal\":\"/settings/%s\"}",
+            source, job);
+    expect_answer(&answer, STARTED, 4096);
+    snprintf(job, 37, "%s", answer_text(&answer, "Job") + strlen("/jobs/"));
+    answer_release(&answer);
+}
+
+Test(jobs, a_limit_that_is_lifted_takes_effect_while_it_runs, .timeout = 100)
+{
+    struct answer answer;
+    char job[37];
+    int64_t seen = -1;
+    long long state = 0;
+
+    slow_copy(job);
+    while (state != CIM_JOB_RUNNING) {
+        (void)service_wait(rig.service, &seen, instant_add_ms(clock_monotonic(), 1000));
+        answer = rig_call(&rig, API_JOB_GET, (struct asked){ .id = job }, NULL);
+        state = answer_number(&answer, "JobState");
+        answer_release(&answer);
+        expect(state < CIM_JOB_COMPLETED);
+    }
+    answer = rig_call(
+            &rig, API_JOB_PATCH, (struct asked){ .id = job }, "{\"Priority\":0}");
+    expect_answer(&answer, STATE, -1);
+    answer_release(&answer);
+    answer = rig_call(
+            &rig, API_JOB_PATCH, (struct asked){ .id = job }, "{\"BandwidthLimit\":0}");
+    expect_answer(&answer, DONE, -1);
+    answer_release(&answer);
+    answer = rig_call(
+            &rig, API_JOB_GET, (struct asked){ .id = job, .query = "wait=60" }, NULL);
+    expect_eq(answer_number(&answer, "JobState"), CIM_JOB_COMPLETED);
+    expect_eq(answer_number(&answer, "PercentComplete"), 100);
+    expect_eq(answer_number(&answer, "ReturnValue"), 0);
+    expect_eq(answer_number(&answer, "BytesDone"), 8 << 20);
+    expect_str(answer_text(&answer, "Mode"), "Full");
+    answer_release(&answer);
+}
