@@ -205,8 +205,9 @@ static bool portal_is_unspecified(const struct sockaddr_storage *portal)
 {
     static const uint8_t zeros[16];
     uint8_t bytes[16];
+    unsigned size = portal_bytes(portal, bytes);
 
-    return memcmp(bytes, zeros, portal_bytes(portal, bytes)) == 0;
+    return memcmp(bytes, zeros, size) == 0;
 }
 
 bool portal_equal(const struct sockaddr_storage *a, const struct sockaddr_storage *b)

@@ -575,7 +575,7 @@ static void slot_done(struct initiator_command *command)
     struct slot *slot = container_of(command, struct slot, command);
     struct lun *lun = slot->lun;
 
-    if (command->answer.lost || lun->phase == GONE) {
+    if (command->answer.lost || !lun->initiator.context) {
         slot->state = SLOT_LOST; /* answered by lun_break() */
         return;
     }

@@ -219,7 +219,8 @@ static void step_done(struct initiator_command *command)
     const struct scsi_answer *answer = &command->answer;
     struct sense_decision decision;
 
-    if (answer->lost) /* the owner hears of it from the initiator */
+    if (answer->lost ||
+            !probe->initiator->context) /* its owner knows, or hears of it */
         return;
     decision = sense_decide(answer, false);
     if (is_attention(answer) && probe->attentions++ < ATTENTIONS_MAX)

@@ -18,7 +18,7 @@
 #define REPLICAD_SOURCE_DIR "."
 #endif
 
-enum { READY_SECONDS = 30, ARGUMENTS_MAX = 32 };
+enum { READY_SECONDS = 30, ARGUMENTS_MAX = 128 };
 
 static _Noreturn void fail(const char *what, const char *about)
 {

@@ -46,5 +46,6 @@ extern const struct fixture *const fixtures[];
 
 /* Rows of other files. */
 extern const struct fixture fixture_iscsi_512, fixture_iscsi_4096; /* fixture_iscsi.c */
+extern const struct fixture fixture_iscsi_512_thick, fixture_iscsi_4096_thin;
 
 #endif

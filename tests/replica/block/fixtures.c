@@ -289,5 +289,7 @@ const struct fixture *const fixtures[] = {
     &faulty_memory,
     &fixture_iscsi_512,
     &fixture_iscsi_4096,
+    &fixture_iscsi_512_thick,
+    &fixture_iscsi_4096_thin,
     NULL,
 };

@@ -377,3 +377,106 @@ Test(hostile, a_logout_that_is_not_answered_ends_nevertheless)
     scene_open(&scene);
     scene_end(&scene);
 }
+
+/* -- a storm -------------------------------------------------------------------------- */
+
+enum { STORM_RULES = 60, STORM_BLOCKS = 256, STORM_BLOCK = 4096, STORM_BATCHES = 40 };
+
+/** What a block may hold: the last byte that was surely written, and what may have been. */
+struct may_hold {
+    uint8_t bytes[32];
+    unsigned count;
+};
+
+static bool holds_one_of(struct may_hold *may, const uint8_t *bytes)
+{
+    for (unsigned i = 1; i < STORM_BLOCK; i++)
+        if (bytes[i] != bytes[0])
+            return false;
+    for (unsigned i = 0; i < may->count; i++)
+        if (may->bytes[i] == bytes[0]) {
+            *may = (struct may_hold){ { bytes[0] }, 1 };
+            return true;
+        }
+    return false;
+}
+
+static void rules_draw(
+        uint64_t *seed, char texts[STORM_RULES][32], const char **arguments)
+{
+    static const char *const actions[] = { "good", "good", "good", "good", "short",
+        "gap", "nodata", "residual", "empty", "long", "mute", "close", "async",
+        "stranger", "status=08", "status=28", "status=40", "status=18", "status=77",
+        "sense=3/11/0", "sense=6/29/0", "sense=6/2a/9", "sense=6/2f/0", "sense=b/0/0",
+        "sense=2/4/1", "sense=5/21/0", "descriptor=6/3f/e", "sensebytes=1", "grow" };
+    static const char *const what[] = { "88", "8a", "88", "8a", "35" };
+
+    for (int i = 0; i < STORM_RULES; i++) {
+        snprintf(texts[i], 32, "%s:%s*%d", what[seed_below(seed, 5)],
+                actions[seed_below(seed, sizeof(actions) / sizeof(actions[0]))],
+                1 + (int)seed_below(seed, 4));
+        arguments[i] = texts[i];
+    }
+    arguments[STORM_RULES] = NULL;
+}
+
+static void storm_batch(struct scene *scene, struct may_hold *may, uint64_t *seed)
+{
+    static struct rig_batch batch;
+    bool used[STORM_BLOCKS] = { false };
+
+    memset(&batch, 0, sizeof(batch));
+    for (int i = 0; i < 48; i++) {
+        uint64_t block = seed_below(seed, STORM_BLOCKS);
+        uint8_t *bytes = scene->bytes + block * STORM_BLOCK;
+        if (used[block])
+            continue;
+        used[block] = true;
+        if (seed_below(seed, 2))
+            memset(bytes, (int)seed_below(seed, 256), STORM_BLOCK);
+        rig_start(&batch, scene->device, seed_below(seed, 2) ? BLOCK_READ : BLOCK_WRITE,
+                block * STORM_BLOCK, bytes, STORM_BLOCK);
+    }
+    rig_start(&batch, scene->device, BLOCK_FLUSH, 0, NULL, 0);
+    rig_finish(&batch, scene->loop);
+    for (unsigned i = 0; i + 1 < batch.started; i++) {
+        struct rig_call *call = &batch.calls[i];
+        struct may_hold *block = &may[call->request.offset / STORM_BLOCK];
+        uint8_t *bytes = call->iov.iov_base;
+        if (call->request.op == BLOCK_WRITE && call->result == 0)
+            *block = (struct may_hold){ { bytes[0] }, 1 };
+        else if (call->request.op == BLOCK_WRITE && block->count < 32)
+            block->bytes[block->count++] = bytes[0];
+        else if (call->result == 0)
+            cr_assert(holds_one_of(block, bytes), "block %u: bytes that nobody wrote",
+                    (unsigned)(call->request.offset / STORM_BLOCK));
+        else
+            memset(bytes, 0, STORM_BLOCK);
+    }
+}
+
+Test(hostile, a_storm_of_all_of_it_answers_once_and_never_lies)
+{
+    uint64_t seed = seed_take("storm");
+    static char texts[STORM_RULES][32];
+    const char *arguments[STORM_RULES + 1];
+    static struct may_hold may[STORM_BLOCKS];
+    struct scene scene;
+
+    rules_draw(&seed, texts, arguments);
+    for (int i = 0; i < STORM_BLOCKS; i++)
+        may[i].count = 1;
+    scene_start(&scene, arguments);
+    memset(scene.bytes, 0, SIZE);
+    scene.spec.io_timeout_ms = 300;
+    scene_open(&scene);
+    for (int i = 0; i < STORM_BATCHES; i++) {
+        storm_batch(&scene, may, &seed);
+        if (!scene.device->broken)
+            continue;
+        cr_assert(device_close(&scene.device));
+        scene.spec.barrier = true;
+        scene_open(&scene);
+    }
+    scene_end(&scene);
+}
