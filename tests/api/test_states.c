@@ -383,10 +383,14 @@ Test(states, a_killed_copy_breaks_the_pair_and_resync_heals_it)
 
 static void copied(int type)
 {
+    struct answer answer =
+            rig_callf(&rig, API_REPLICA_ATTACH, (struct asked){ .id = target },
+                    "{\"SourceElement\":\"%s\",\"CopyType\":%d}", source, type);
     char job[37];
 
-    copy_slowly(type, job);
-    unlimited(job);
+    expect_answer(&answer, STARTED, 4096);
+    answer_id(&answer, "Job", job);
+    answer_release(&answer);
     expect_eq(job_finish(&rig, job).state, CIM_JOB_COMPLETED);
 }
 
