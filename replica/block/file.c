@@ -519,10 +519,11 @@ static int file_inspect(struct file_opening *opening, struct fault *fault)
     struct stat status;
     int result = spec->writable ? lock_for_writing(file->fd, fault) : 0;
 
-    if (result == 0 && fstat(file->fd, &status) < 0)
-        result = open_words(fault, -errno);
-    if (result == 0)
-        result = size_fits(spec, &status, fault);
+    if (result < 0)
+        return result;
+    if (fstat(file->fd, &status) < 0)
+        return open_words(fault, -errno);
+    result = size_fits(spec, &status, fault);
     if (result < 0)
         return result;
     file->base.size = (uint64_t)status.st_size;

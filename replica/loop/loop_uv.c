@@ -246,12 +246,14 @@ static void on_poll(uv_poll_t *poll, int status, int events)
     unsigned ready = (events & UV_READABLE ? LOOP_READABLE : 0u) |
             (events & UV_WRITABLE ? LOOP_WRITABLE : 0u);
 
+    struct loop_watch *watch = watched->watch;
+
     turn_begin(container_of(poll->loop, struct uv_side, uv));
-    if (!watched->watch)
+    if (!watch)
         return;
     if (status < 0)
         ready = LOOP_READABLE | LOOP_WRITABLE;
-    watched->watch->ready(watched->watch, ready);
+    watch->ready(watch, ready);
     /* libuv stops a handle that reports an error; ours is level triggered. */
     if (status < 0 && watched->watch && !uv_is_active((uv_handle_t *)poll))
         (void)poll_start(watched);

@@ -263,6 +263,19 @@ Test(fsm, every_pair_answers_as_its_row_says)
                     "%u %u", from, to);
 }
 
+Test(fsm, states_beyond_the_64th_are_nobodys)
+{
+    static const struct fsm_state many[70] = {
+        [0] = { "First", UINT64_MAX },
+        [63] = { "Last", UINT64_MAX },
+        [64] = { "Beyond", UINT64_MAX },
+    };
+    const struct fsm_table wide = { "wide", many, 70 };
+
+    expect(fsm_allows(&wide, 0, 63) && fsm_allows(&wide, 63, 0));
+    expect(!fsm_allows(&wide, 0, 64) && !fsm_allows(&wide, 64, 0));
+}
+
 Test(fsm, moves_where_it_may)
 {
     unsigned state = IDLE;

@@ -48,6 +48,29 @@ Test(log, text_from_outside_can_neither_end_a_line_nor_an_object)
     cr_assert(!!strstr(text, " info x: a\\x0ab\\\\\\xff\n"), "%s", text);
 }
 
+Test(log, what_only_looks_like_utf8_is_replaced_byte_by_byte)
+{
+    static const char *const wrong[] = { "\xc0\x80", "\xc1\xbf", "\xe0\x9f\xbf",
+        "\xed\xa0\x80", "\xf0\x8f\xbf\xbf", "\xf4\x90\x80\x80", "\xf5\x80\x80\x80",
+        "\x80", "\xe2\x28\xa1" };
+    static const char good[] = "\xc2\xa0\xe0\xa0\x80\xed\x9f\xbf\xf0\x90\x80\x80"
+                               "\xf4\x8f\xbf\xbf";
+
+    log_setup(LOG_INFO, true);
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        LOGGED(log_plain(LOG_INFO, "x", "%s", wrong[i]));
+        char *message = strstr(text, "\"message\":\"") + strlen("\"message\":\"");
+        for (const char *at = wrong[i]; *at; at++) {
+            size_t n = *at == '(' ? 1 : 6;
+            expect(strncmp(message, n == 1 ? "(" : "\\ufffd", n) == 0);
+            message += n;
+        }
+        expect_str(message, "\"}\n");
+    }
+    LOGGED(log_plain(LOG_INFO, "x", "%s", good));
+    expect(strstr(text, good));
+}
+
 Test(log, a_long_message_is_cut_and_the_line_still_closed)
 {
     char longer[6000];

@@ -3,6 +3,7 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/falloc.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -260,6 +261,82 @@ Test(file, a_failed_opening_leaves_no_descriptor)
     int after = dup(0);
     close(after);
     expect_eq(after, before);
+    strike();
+}
+
+/* -- holes ---------------------------------------------------------------------------- */
+
+enum { LARGE = 4 << 20, PIECE = 1 << 20 }; /* larger than any file system's block */
+
+static unsigned list_extents(
+        struct block_device *device, uint64_t offset, struct block_extent *extents)
+{
+    struct device_call call = { .request = { .op = BLOCK_EXTENTS,
+                                        .offset = offset,
+                                        .length = device->size - offset,
+                                        .extents = extents,
+                                        .extents_max = 8 } };
+
+    expect_eq(device_call_run(device, &call), 0);
+    return call.request.extents_count;
+}
+
+static void expect_extent(const struct block_extent *extent, uint64_t offset,
+        uint64_t length, enum block_extent_kind kind)
+{
+    expect_eq(extent->offset, offset);
+    expect_eq(extent->length, length);
+    expect_eq(extent->kind, kind);
+}
+
+Test(file, holes_are_found_where_they_are_and_made_where_zeros_are_asked)
+{
+    struct block_extent extents[8];
+    uint8_t *piece = malloc(PIECE);
+
+    set();
+    make_file("large", LARGE);
+    struct block_device *device = open_as("large", true, 512, 0);
+    expect(device && (device->caps & BLOCK_THIN));
+    expect_eq(list_extents(device, 0, extents), 1);
+    expect_extent(&extents[0], 0, LARGE, BLOCK_EXTENT_ZERO);
+
+    expect_eq(device_write(device, PIECE, memset(piece, 1, PIECE), PIECE), 0);
+    expect_eq(list_extents(device, 0, extents), 3);
+    expect_extent(&extents[0], 0, PIECE, BLOCK_EXTENT_ZERO);
+    expect_extent(&extents[1], PIECE, PIECE, BLOCK_EXTENT_DATA);
+    expect_extent(&extents[2], 2 * PIECE, 2 * PIECE, BLOCK_EXTENT_ZERO);
+    expect_eq(list_extents(device, PIECE + 512, extents), 2);
+    expect_extent(&extents[0], PIECE + 512, PIECE - 512, BLOCK_EXTENT_DATA);
+
+    if (device->caps & BLOCK_CAN_ZERO) {
+        expect_eq(device_do(device, BLOCK_ZERO, PIECE, NULL, PIECE, 0), 0);
+        expect_eq(list_extents(device, 0, extents), 1);
+        expect_extent(&extents[0], 0, LARGE, BLOCK_EXTENT_ZERO);
+    }
+    expect(device_close(&device));
+    free(piece);
+    strike();
+}
+
+Test(file, a_reserved_file_keeps_its_blocks_when_it_is_zeroed)
+{
+    struct stat before, after;
+
+    set();
+    int fd = openat(directory.fd, "thick", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    expect(fd >= 0 && posix_fallocate(fd, 0, LARGE) == 0 && fstat(fd, &before) == 0);
+    struct block_device *device = open_as("thick", true, 512, 0);
+    expect(device && !(device->caps & BLOCK_THIN));
+    int result = device_do(device, BLOCK_ZERO, PIECE, NULL, PIECE, 0);
+    expect(result == 0 || result == -EOPNOTSUPP);
+    /* tmpfs has no other way to zero than to give the blocks back */
+    bool can_keep =
+            fallocate(fd, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, 0, 4096) == 0;
+    expect(fstat(fd, &after) == 0);
+    expect(!can_keep || after.st_blocks >= before.st_blocks);
+    expect(device_close(&device));
+    close(fd);
     strike();
 }
 

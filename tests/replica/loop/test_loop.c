@@ -276,6 +276,31 @@ ON_BOTH(work_is_done_off_the_loop_and_told_on_it)
     loop_destroy(loop);
 }
 
+static struct teller late;
+
+static void chore_posts(struct loop_work *work)
+{
+    chore_done(work);
+    loop_post(story_loop, &late.task);
+}
+
+/* The post is made inside the poll, by the loop itself, and nothing else will wake it. */
+Test(loop, a_post_from_inside_the_poll_runs_without_another_event, .timeout = 20)
+{
+    struct loop *loop = make(UV);
+    struct chore chore = { .work = { .work = chore_work, .done = chore_posts },
+        .loop = loop };
+
+    story_loop = loop;
+    late = teller("a");
+    loop_work_start(loop, &chore.work);
+    while (!chore.done)
+        expect(loop_turn(loop));
+    while (!strchr(story, 'a'))
+        expect(loop_turn(loop));
+    loop_destroy(loop);
+}
+
 /* -- descriptors ---------------------------------------------------------------------- */
 
 struct ear {
@@ -344,6 +369,30 @@ Test(loop, a_watch_follows_its_descriptor_number_to_another_socket)
     loop_watch_stop(loop, &ear.watch);
     close(second[0]);
     close(second[1]);
+    loop_destroy(loop);
+}
+
+Test(loop, a_watch_set_to_another_descriptor_leaves_the_first)
+{
+    struct loop *loop = make(UV);
+    struct ear ear = { .watch.ready = ear_ready, .loop = loop };
+    bool never = false;
+    int first[2], second[2];
+
+    expect_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, first), 0);
+    expect_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, second), 0);
+    expect_eq(loop_watch_set(loop, &ear.watch, first[0], LOOP_READABLE), 0);
+    expect_eq(loop_watch_set(loop, &ear.watch, second[0], LOOP_READABLE), 0);
+    expect_eq(write(first[1], "x", 1), 1);
+    drive_until_ms(loop, &never, 5);
+    expect(!ear.heard);
+    expect_eq(write(second[1], "x", 1), 1);
+    expect(drive_until(loop, &ear.heard));
+    loop_watch_stop(loop, &ear.watch);
+    for (unsigned i = 0; i < 2; i++) {
+        close(first[i]);
+        close(second[i]);
+    }
     loop_destroy(loop);
 }
 
