@@ -181,10 +181,17 @@ static int file_resize(int fd, uint64_t size)
     return ftruncate(fd, (off_t)size) < 0 ? -errno : 0;
 }
 
+/* What cannot fit is refused before a block is taken: a file system that is filled on the way
+   to the refusal takes everybody else down with it. */
 static int file_reserve(int fd, uint64_t size)
 {
+    struct statvfs space;
     int result;
 
+    if (fstatvfs(fd, &space) < 0)
+        return -errno;
+    if (size / space.f_frsize >= space.f_bavail)
+        return -ENOSPC;
     do
         result = size ? fallocate(fd, 0, 0, (off_t)size) : 0;
     while (result < 0 && errno == EINTR);
