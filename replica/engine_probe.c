@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "replica/base/check.h"
 #include "replica/base/scope.h"
 #include "replica/end.h"
 

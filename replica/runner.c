@@ -215,10 +215,21 @@ static bool is_lost(int error)
     }
 }
 
-/* A far side that has just come up knows its portal before its targets, LUNs and accounts. */
+/* A far side that has just come up knows its portal before its targets, LUNs and accounts;
+   and our own lack of memory or descriptors may pass. */
 static bool is_lost_again(int error)
 {
-    return error == -ENODEV || error == -ENXIO || error == -EACCES;
+    switch (-error) {
+    case ENODEV:
+    case ENXIO:
+    case EACCES:
+    case ENOMEM:
+    case EMFILE:
+    case ENFILE:
+        return true;
+    default:
+        return false;
+    }
 }
 
 static uint64_t draw(struct runner *runner, uint64_t below)

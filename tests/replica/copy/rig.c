@@ -9,6 +9,8 @@
 
 #include "replica/base/check.h"
 #include "replica/base/checked.h"
+#include "replica/base/digest.h"
+#include "replica/base/scope.h"
 #include "replica/loop/sim.h"
 
 uint64_t rig_seed(void)
@@ -128,6 +130,7 @@ void rig_init(struct rig *rig, uint64_t seed, uint64_t most)
             rig_below(rig, 20) * rig->target_block;
     rig->source_caps = draw_caps(rig) | BLOCK_READ_ONLY;
     rig->target_caps = draw_caps(rig);
+    rig->exact = rig_below(rig, 2);
     disks_create(rig, seed);
     fill_runs(rig, memory_disk_bytes(rig->source), rig->source_size);
     rig->target_zero = rig_below(rig, 4) == 0;
@@ -219,12 +222,108 @@ struct copy_options rig_options(enum copy_kind kind)
     return (struct copy_options){ .kind = kind };
 }
 
+/* -- a device that knows its holes to the block --------------------------------------- */
+
+/* The memory device's extents have a granule that no block size of ours is larger than;
+   real file systems and LUNs tell finer. */
+struct exact {
+    struct block_device base;
+    struct block_device *under;
+    struct memory_disk *disk;
+};
+
+struct exact_slot {
+    struct block_request inner, *outer;
+};
+
+static bool block_is_zero(const struct exact *exact, uint64_t offset)
+{
+    return digest_is_zero(
+            memory_disk_bytes(exact->disk) + offset, exact->base.block_size);
+}
+
+static void exact_extents(const struct exact *exact, struct block_request *request)
+{
+    uint64_t at = request->offset, end = at + request->length;
+
+    request->extents_count = 0;
+    while (at < end && request->extents_count < request->extents_max) {
+        struct block_extent *extent = &request->extents[request->extents_count++];
+        bool zero = block_is_zero(exact, at);
+        *extent = (struct block_extent){ .offset = at,
+            .kind = zero ? BLOCK_EXTENT_ZERO : BLOCK_EXTENT_DATA };
+        do
+            at += exact->base.block_size;
+        while (at < end && block_is_zero(exact, at) == zero);
+        extent->length = at - extent->offset;
+    }
+}
+
+static void exact_done(struct block_request *inner, int result)
+{
+    struct exact_slot *slot = container_of(inner, struct exact_slot, inner);
+    struct block_request *outer = slot->outer;
+    struct exact *exact = container_of(outer->device, struct exact, base);
+
+    exact->base.broken = exact->under->broken;
+    free(slot);
+    block_done(outer, result);
+}
+
+static void exact_submit(struct block_device *base, struct block_request *outer)
+{
+    struct exact *exact = container_of(base, struct exact, base);
+    struct exact_slot *slot = malloc(sizeof *slot);
+
+    check(slot);
+    if (outer->op == BLOCK_EXTENTS) {
+        free(slot);
+        exact_extents(exact, outer);
+        block_done_later(outer, exact->under->broken ? -ENOTCONN : 0);
+        return;
+    }
+    slot->outer = outer;
+    slot->inner = *outer;
+    slot->inner.done = exact_done;
+    block_submit(exact->under, &slot->inner);
+}
+
+static void exact_close(
+        struct block_device *base, void (*closed)(void *context), void *context)
+{
+    struct exact *exact = container_of(base, struct exact, base);
+    struct block_device *under = exact->under;
+
+    free(exact);
+    block_close(under, closed, context);
+}
+
+static const struct block_ops exact_ops = {
+    .name = "exact", .submit = exact_submit, .close = exact_close
+};
+
+static struct block_device *exact_over(
+        struct block_device *under, struct memory_disk *disk)
+{
+    struct exact *exact = calloc(1, sizeof *exact);
+
+    check(exact);
+    exact->base = *under;
+    exact->base.ops = &exact_ops;
+    exact->base.in_flight = 0;
+    exact->under = under;
+    exact->disk = disk;
+    return &exact->base;
+}
+
 static struct block_device *open_disk(struct rig *rig, struct memory_disk *disk,
         unsigned caps, const struct block_fault_plan *plans, unsigned count)
 {
     struct block_device *device = memory_disk_open(disk, rig->loop, caps);
 
     check(device);
+    if (rig->exact && (caps & BLOCK_CAN_EXTENTS))
+        device = exact_over(device, disk);
     return count ? block_faulty(&device, plans, count) : device;
 }
 

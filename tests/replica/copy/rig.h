@@ -22,6 +22,7 @@ struct rig {
     uint32_t source_block, target_block;
     unsigned source_caps, target_caps;
     uint8_t *source_shadow, *target_shadow; /* as they were before the copy */
+    bool exact; /* extents are told to the block */
     bool target_zero; /* every byte of it, at the start */
 
     /* one run */

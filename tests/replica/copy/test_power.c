@@ -45,6 +45,7 @@ static bool life(uint64_t seed, uint64_t at, enum copy_kind kind)
         options = rig_resume(&rig);
         cr_assert(rig_copy(&rig, &options) == 0, "%s", rig.fault.why);
     }
+    rig_cut(&rig); /* what is done is flushed */
     rig_expect_equal(&rig);
     rig_finish(&rig);
     return cut;
@@ -91,6 +92,7 @@ Test(copy_power, many_cuts_in_one_life)
             options.limit = 0;
             cr_assert(rig_copy(&rig, &options) == 0, "%s", rig.fault.why);
         }
+        rig_cut(&rig);
         rig_expect_equal(&rig);
         rig_finish(&rig);
     }
