@@ -188,6 +188,9 @@ def main():
     print(said.strip())
     if code != 0:
         failed += 1
+    if validate(GOOD[:1], "--complete")[0] != 1:
+        print("most operations were never seen, and that is no failure")
+        failed += 1
     if validate([])[0] != 2:
         print("a file with no line in it is no failure")
         failed += 1

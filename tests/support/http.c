@@ -74,12 +74,32 @@ static void json_put(FILE *out, const char *text, size_t length)
     fputc('"', out);
 }
 
+/* Members "Name":"value" of the header lines. */
+static void headers_put(FILE *out, const char *headers)
+{
+    const char *comma = "";
+
+    while (headers && *headers) {
+        size_t line = strcspn(headers, "\r\n"), name = strcspn(headers, ":\r\n");
+        const char *value = headers + name + 1;
+        if (headers[name] == ':' && strncmp(headers, "HTTP/", 5) != 0) {
+            value += strspn(value, " \t");
+            fputs(comma, out);
+            json_put(out, headers, name);
+            fputc(':', out);
+            json_put(out, value, line - (size_t)(value - headers));
+            comma = ",";
+        }
+        headers += line;
+        headers += strspn(headers, "\r\n");
+    }
+}
+
 /* One write(2) a line, so that tests that run at once do not mix theirs. */
 static void record(const char *method, const char *path, const char *request,
         const struct http_answer *answer)
 {
     const char *file = getenv("REPLICAD_RECORD");
-    char type[HTTP_HEADER_TEXT];
     scoped_free char *line = NULL;
     scoped_fd int fd = -1;
     size_t length = 0;
@@ -87,13 +107,12 @@ static void record(const char *method, const char *path, const char *request,
 
     if (!file || !*file || !(out = open_memstream(&line, &length)))
         return;
-    http_header(answer, "Content-Type", type);
     fputs("{\"method\":", out);
     json_put(out, method, strlen(method));
     fputs(",\"path\":", out);
     json_put(out, path, strlen(path));
-    fprintf(out, ",\"status\":%ld,\"headers\":{\"content-type\":", answer->status);
-    json_put(out, *type ? type : NULL, strlen(type));
+    fprintf(out, ",\"status\":%ld,\"headers\":{", answer->status);
+    headers_put(out, answer->headers);
     fputs("},\"request\":", out);
     json_put(out, request, request ? strlen(request) : 0);
     fputs(",\"body\":", out);

@@ -2,8 +2,8 @@
  * socket for the others.
  *
  * When $REPLICAD_RECORD names a file, http_send() appends every exchange to it, one JSON
- * object a line: {"method","path","status","headers":{"content-type":...},"request","body"};
- * the bodies are texts (null: none). The OpenAPI tests validate them.
+ * object a line: {"method","path","status","headers":{...},"request","body"}; the bodies are
+ * texts (null: none). The OpenAPI tests validate them.
  */
 #ifndef TESTS_SUPPORT_HTTP_H
 #define TESTS_SUPPORT_HTTP_H
