@@ -63,7 +63,7 @@ struct complaint {
     char what[100], where[100];
 };
 
-static void complaint_log(
+__attribute__((format(printf, 3, 0))) static void complaint_log(
         cyaml_log_t level, void *context, const char *format, va_list arguments)
 {
     struct complaint *complaint = context;

@@ -21,7 +21,8 @@ enum {
     SURPLUS_MS = 2000, /* what a surplus connection and a health probe get to ask */
 };
 
-static void library_log(void *context, const char *format, va_list arguments)
+__attribute__((format(printf, 2, 0))) static void library_log(
+        void *context, const char *format, va_list arguments)
 {
     char line[256];
     int length = vsnprintf(line, sizeof(line), format, arguments);

@@ -73,8 +73,7 @@ Test(daemon, serves_stops_and_serves_again)
     daemon_kill(&daemon_);
     cr_assert(daemon_restart(&daemon_), "after a kill: %s", daemon_.why);
     cr_assert(get(daemon_.http, "/readyz") == 200);
-    kill(daemon_.pid, SIGINT);
-    cr_assert(daemon_stop(&daemon_) == 0, "SIGINT is a clean stop too");
+    cr_assert(daemon_end(&daemon_, SIGINT) == 0, "SIGINT is a clean stop too");
 }
 
 Test(daemon, the_ready_line_names_every_address)

@@ -166,16 +166,21 @@ bool daemon_restart(struct daemon *daemon)
     return false;
 }
 
-int daemon_stop(struct daemon *daemon)
+int daemon_end(struct daemon *daemon, int number)
 {
     int status;
 
     if (daemon->pid <= 0)
         return -1;
-    (void)kill(daemon->pid, SIGTERM);
+    (void)kill(daemon->pid, number);
     status = child_wait(daemon->pid, PATIENCE_MS);
     daemon->pid = 0;
     return status;
+}
+
+int daemon_stop(struct daemon *daemon)
+{
+    return daemon_end(daemon, SIGTERM);
 }
 
 void daemon_kill(struct daemon *daemon)

@@ -37,6 +37,9 @@ bool daemon_restart(struct daemon *daemon);
     had to be killed. */
 int daemon_stop(struct daemon *daemon);
 
+/** The same with another signal. */
+int daemon_end(struct daemon *daemon, int number);
+
 /** SIGKILL, and wait until it is gone. */
 void daemon_kill(struct daemon *daemon);
 
