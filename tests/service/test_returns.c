@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "tests/service/world.h"
@@ -72,14 +73,63 @@ static void replica_removed(struct world *world, const char *target)
     json_decref(world_call(world, 200, "DELETE", path, NULL));
 }
 
-/* The daemon may open @more descriptors beyond those it has now; 0: as many as it likes. */
-static void limit_descriptors(struct world *world, unsigned more)
+/* Sockets the daemon has open, and descriptors of all kinds. */
+static unsigned descriptors_open(struct world *world, unsigned *all)
+{
+    char path[300], link[64];
+    unsigned count = 0;
+    struct dirent *entry;
+    DIR *folder;
+
+    snprintf(path, sizeof path, "/proc/%d/fd", (int)world->daemon.pid);
+    folder = opendir(path);
+    cr_assert(folder, "%s", path);
+    while ((entry = readdir(folder))) {
+        (*all)++;
+        snprintf(path, sizeof path, "/proc/%d/fd/%s", (int)world->daemon.pid,
+                entry->d_name);
+        if (readlink(path, link, sizeof link) > 7 && strncmp(link, "socket:", 7) == 0)
+            count++;
+    }
+    closedir(folder);
+    return count;
+}
+
+static unsigned sockets_open(struct world *world)
+{
+    unsigned all = 0;
+
+    return descriptors_open(world, &all);
+}
+
+/* Until the sockets of earlier calls are closed, and files that probes had open too. */
+static void descriptors_settle(struct world *world, unsigned idle)
+{
+    struct timespec pause = { .tv_nsec = 2000000 };
+    time_t deadline = time(NULL) + 20;
+    unsigned same = 0, last = 0;
+
+    while (same < 30) {
+        unsigned all = 0, sockets = descriptors_open(world, &all);
+        same = sockets <= idle && all == last ? same + 1 : 0;
+        last = all;
+        cr_assert(time(NULL) < deadline, "descriptors are not closed");
+        nanosleep(
+                &pause, NULL); /* between two looks: closing has no event to wait for */
+    }
+}
+
+/* The daemon may open @more descriptors beyond those it has now; 0: as many as it likes.
+   First the sockets of earlier calls must be gone; @idle of them are the daemon's own. */
+static void limit_descriptors(struct world *world, unsigned idle, unsigned more)
 {
     static const struct rlimit plenty = { 4096, 4096 };
     struct rlimit limit = plenty;
     char path[64];
     unsigned fd = 0;
 
+    if (more)
+        descriptors_settle(world, idle);
     for (unsigned left = more; left > 0; fd++) {
         snprintf(path, sizeof path, "/proc/%d/fd/%u", (int)world->daemon.pid, fd);
         if (access(path, F_OK) != 0)
@@ -98,8 +148,10 @@ Test(returns, of_create_replica, .timeout = 120)
     char small[WORLD_ID], huge[WORLD_ID], lun[WORLD_ID], backing[WORLD_PATH];
     char path[WORLD_PATH * 2];
     struct world world;
+    unsigned idle;
 
     world_open(&world, quick);
+    idle = sockets_open(&world);
     world_tgt(&world);
     world_file(&world, "small", MIB + 5, 1);
     register_file(&world, "small", small);
@@ -121,9 +173,9 @@ Test(returns, of_create_replica, .timeout = 120)
             &world, 404, 5, "01890000-0000-7000-8000-000000000000", ",\"CopyType\":5");
     create_answers(&world, 507, 4, huge, ",\"CopyType\":5");
 
-    limit_descriptors(&world, 1); /* the call's own socket, and nothing more */
+    limit_descriptors(&world, idle, 1); /* the call's own socket, and nothing more */
     create_answers(&world, 500, 2, small, ",\"CopyType\":5");
-    limit_descriptors(&world, 0);
+    limit_descriptors(&world, idle, 0);
 
     tgt_freeze(world.tgt);
     create_answers(&world, 504, 3, lun, ",\"CopyType\":5");
@@ -214,8 +266,10 @@ Test(returns, of_attach_or_modify_replica, .timeout = 120)
     char source[WORLD_ID], other[WORLD_ID], near[WORLD_ID], far[WORLD_ID];
     char small[WORLD_ID], backing[WORLD_PATH];
     struct world world;
+    unsigned idle;
 
     world_open(&world, quick);
+    idle = sockets_open(&world);
     world_tgt(&world);
     world_file(&world, "source", 2 * MIB, 1);
     world_file(&world, "other", 2 * MIB, 2);
@@ -241,9 +295,9 @@ Test(returns, of_attach_or_modify_replica, .timeout = 120)
     attach_answers(&world, 404, 5, "01890000-0000-7000-8000-000000000000", source,
             ",\"CopyType\":5");
 
-    limit_descriptors(&world, 1);
+    limit_descriptors(&world, idle, 1);
     attach_answers(&world, 500, 2, near, source, ",\"CopyType\":5");
-    limit_descriptors(&world, 0);
+    limit_descriptors(&world, idle, 0);
     tgt_freeze(world.tgt);
     attach_answers(&world, 504, 3, far, source, ",\"CopyType\":2");
     tgt_thaw(world.tgt);
@@ -303,9 +357,11 @@ Test(returns, what_differs_between_the_methods, .timeout = 60)
 {
     char source[WORLD_ID], target[WORLD_ID], path[128];
     struct world world;
+    unsigned idle;
     json_t *answer;
 
     world_open(&world, NULL);
+    idle = sockets_open(&world);
     world_file(&world, "source", 100000, 1);
     world_file(&world, "target", 100000, 2);
     register_file(&world, "source", source);
@@ -325,16 +381,16 @@ Test(returns, what_differs_between_the_methods, .timeout = 60)
     create_answers(&world, 422, 5, source,
             ",\"CopyType\":5,\"TargetElement\":\"/elements/x\"");
 
-    limit_descriptors(&world, 1);
+    limit_descriptors(&world, idle, 1);
     answer = world_call(&world, 500, "POST", "/replicas",
             "{\"SourceElement\":\"%s\",\"CopyType\":5}", source);
     expect_str(text_of(answer, "ReturnValueName"), "Unknown");
     json_decref(answer);
-    limit_descriptors(&world, 1);
+    limit_descriptors(&world, idle, 1);
     answer = world_call(&world, 500, "POST", path,
             "{\"SourceElement\":\"%s\",\"CopyType\":5}", source);
     expect_str(text_of(answer, "ReturnValueName"), "Unspecified Error");
     json_decref(answer);
-    limit_descriptors(&world, 0);
+    limit_descriptors(&world, idle, 0);
     world_close(&world);
 }
