@@ -153,7 +153,11 @@ static bool refused_work(struct clerk_turn *turn, void *context)
 
 static void call_refused(struct call *call)
 {
-    int result = clerk_call(call->service->clerk, refused_work, call);
+    int result;
+
+    if (store_tight(call->service->store))
+        return; /* refusals shall not eat what is left */
+    result = clerk_call(call->service->clerk, refused_work, call);
 
     if (result && result != -ESHUTDOWN)
         log_event(LOG_WARN, "result-lost",

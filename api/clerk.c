@@ -49,6 +49,7 @@ struct clerk {
     struct clerk_note *late; /* notes that the store refused, oldest first */
     struct instant late_due, housekeeping_due;
     struct clerk_touched touched;
+    bool dirty; /* a batch since the last idle checkpoint */
     _Atomic bool failing; /* the store refused the last batch: said once */
 };
 
@@ -259,6 +260,7 @@ static void batch_do(struct clerk *clerk, struct clerk_note *list, bool schedule
     struct clerk_note *notes, *calls;
     int result = batch_run(clerk, list, schedule);
 
+    clerk->dirty = true;
     batch_say(clerk, result);
     list_part(list, &notes, &calls);
     if (result)
@@ -345,7 +347,9 @@ static void clerk_keep_house(struct clerk *clerk, bool idle)
 
     if (!instant_reached(now, clerk->housekeeping_due))
         return;
-    service_tick(clerk->service, idle);
+    service_tick(clerk->service);
+    if (clerk->dirty || store_tight(clerk->store))
+        clerk->dirty = store_checkpoint(clerk->store, idle) != 0 || !idle;
     clerk->housekeeping_due = instant_add_ms(now, HOUSEKEEPING_MS);
 }
 

@@ -9,7 +9,6 @@
 #include <string.h>
 
 #include "api/jobs.h"
-#include "api/service.h"
 #include "replica/base/log.h"
 #include "replica/base/scope.h"
 
@@ -277,24 +276,25 @@ unsigned api_ready(struct service *service, struct api_check *checks, unsigned r
 
 /* -- housekeeping ------------------------------------------------------------------------- */
 
-void service_tick(struct service *service, bool idle)
+void service_tick(struct service *service)
 {
     const struct api_options *options = &service->options;
     struct instant now = clock_monotonic();
     int64_t wall = clock_wall_ms();
-    int dropped = 0;
+    int dropped;
 
-    if (instant_reached(now, service->expire_due)) {
-        dropped = store_expire(service->store,
-                wall - (int64_t)options->retention_days * day_ms,
-                options->retention_rows, JOB_OVER_STATES, wall - day_ms, EXPIRE_BATCH);
-        if (dropped < 0)
-            log_plain(LOG_WARN, "expire-failed", "retention could not drop rows: %s",
-                    strerrordesc_np(-dropped));
-        /* A full step says that there is more. */
-        if (dropped < EXPIRE_BATCH)
-            service->expire_due = instant_add_ms(now, EXPIRE_MS);
-    }
-    job_sweep(service);
-    (void)store_checkpoint(service->store, idle && dropped == 0);
+    if (!service->recovered)
+        return;
+    (void)job_sweep(service);
+    if (!instant_reached(now, service->expire_due))
+        return;
+    dropped = store_expire(service->store,
+            wall - (int64_t)options->retention_days * day_ms, options->retention_rows,
+            JOB_OVER_STATES, wall - day_ms, EXPIRE_BATCH);
+    if (dropped < 0)
+        log_plain(LOG_WARN, "expire-failed", "retention could not drop rows: %s",
+                strerrordesc_np(-dropped));
+    /* A full step says that there is more. */
+    if (dropped < EXPIRE_BATCH)
+        service->expire_due = instant_add_ms(now, EXPIRE_MS);
 }

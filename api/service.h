@@ -293,8 +293,8 @@ void scan_ended(struct clerk_turn *turn, const struct uuid *replica,
 /** When the next scan of a pair that is in 6 is due, wall ms. */
 int64_t scan_next(const struct store_replica *replica, int64_t now);
 
-/** Housekeeping between batches: a step of retention, checkpoints. The clerk's thread. */
-void service_tick(struct service *service, bool idle);
+/** Housekeeping between batches: a step of retention. The clerk's thread. */
+void service_tick(struct service *service);
 
 /** engine_event_f: copies the event into a note for the clerk. Loops' threads. */
 void progress_event(void *context, const struct engine_event *event);
