@@ -310,6 +310,46 @@ Test(lists, are_of_one_moment)
     store_reader_give(world->rig.store, reader);
 }
 
+static unsigned starts;
+
+/* When the second value's walk begins, its only row becomes one of the first value. */
+static int move_when_second(unsigned event, void *context, void *stmt, void *text)
+{
+    struct store_job *job = context;
+
+    (void)event;
+    (void)text;
+    if (strstr(sqlite3_sql(stmt), "INDEXED BY") && ++starts == 2) {
+        job->state = 101;
+        cr_assert_eq(rig_put(&world->rig, STORE_JOB, job), 0);
+    }
+    return 0;
+}
+
+Test(lists, do_not_lose_a_row_that_moves)
+{
+    struct store_reader *reader = store_reader_take(world->rig.store, 1000);
+    struct store_job job = { .id = rig_id(0x99999), .state = 102 };
+    struct store_query query = { .table = STORE_JOB,
+        .filter_count = 1,
+        .limit = 30,
+        .filters = { { .column = JOB_STATE,
+                .is_number = true,
+                .count = 2,
+                .numbers = { 101, 102 } } } };
+    static struct found found;
+
+    cr_assert_eq(rig_put(&world->rig, STORE_JOB, &job), 0);
+    cr_assert_eq(
+            sqlite3_trace_v2(reader->db, SQLITE_TRACE_STMT, move_when_second, &job),
+            SQLITE_OK);
+    cr_assert_eq(store_list(reader, &query, found_add, &found), 1);
+    cr_assert_eq(starts, 2);
+    cr_assert_str_eq(found.ids[0].text, job.id.text);
+    (void)sqlite3_trace_v2(reader->db, 0, NULL, NULL);
+    store_reader_give(world->rig.store, reader);
+}
+
 /* -- every table, every column ---------------------------------------------------------- */
 
 static bool count_each(void *context, const void *row)

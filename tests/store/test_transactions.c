@@ -1,6 +1,7 @@
 /* What is committed stays and is seen; what is not, is not. */
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <pthread.h>
 #include <string.h>
 
 #include "tests/store/rig.h"
@@ -209,6 +210,28 @@ Test(transactions, readers_are_a_pool)
     store_reader_give(rig.store, readers[3]);
     ninth = store_reader_take(rig.store, 0);
     cr_assert_eq(ninth, readers[3]);
+    for (unsigned i = 0; i < STORE_READERS; i++)
+        store_reader_give(rig.store, readers[i]);
+}
+
+static void *give_back(void *context)
+{
+    store_reader_give(rig.store, context);
+    return NULL;
+}
+
+/* Whoever waits is woken, long before its time is over. */
+Test(transactions, a_reader_given_back_wakes_a_waiter, .timeout = 30)
+{
+    struct store_reader *readers[STORE_READERS], *woken;
+    pthread_t giver;
+
+    for (unsigned i = 0; i < STORE_READERS; i++)
+        readers[i] = store_reader_take(rig.store, 0);
+    cr_assert_eq(pthread_create(&giver, NULL, give_back, readers[5]), 0);
+    woken = store_reader_take(rig.store, 3600 * 1000);
+    cr_assert_eq(woken, readers[5]);
+    cr_assert_eq(pthread_join(giver, NULL), 0);
     for (unsigned i = 0; i < STORE_READERS; i++)
         store_reader_give(rig.store, readers[i]);
 }
