@@ -3,8 +3,10 @@
  * Asked twice by every call that makes a pair: on a reader before the engine's steps, so
  * that a caller is refused before anything is opened, and again in the turn that promises.
  */
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "api/service.h"
 
@@ -159,4 +161,71 @@ bool claims_restore(struct call *call, struct store_reader *reader,
         .pointer = "/Operation" };
 
     return claims_look(&claims, element);
+}
+
+/* -- probing a target ------------------------------------------------------------------------ */
+
+static bool claim_find(struct service *service, const struct uuid *root)
+{
+    for (struct claim *claim = service->claims; claim; claim = claim->next)
+        if (uuid_equal(&claim->root, root))
+            return true;
+    return false;
+}
+
+bool claim_is_taken(struct service *service, const struct uuid *root)
+{
+    bool taken;
+
+    pthread_mutex_lock(&service->claims_lock);
+    taken = claim_find(service, root);
+    pthread_mutex_unlock(&service->claims_lock);
+    return taken;
+}
+
+bool claim_take(
+        struct call *call, struct claim *claim, const struct store_element *element)
+{
+    struct service *service = call->service;
+    const struct api_options *options = &service->options;
+    /* As long as a probe may take. */
+    struct instant until = instant_add_ms(clock_monotonic(),
+            options->connect_timeout_ms + 3 * (uint64_t)options->io_timeout_ms);
+    struct timespec due = { .tv_sec = (time_t)(until.ns / 1000000000u),
+        .tv_nsec = (long)(until.ns % 1000000000u) };
+    int result = 0;
+
+    claim->root = uuid_is_none(&element->of) ? element->id : element->of;
+    pthread_mutex_lock(&service->claims_lock);
+    while (claim_find(service, &claim->root) && result != ETIMEDOUT)
+        result = pthread_cond_timedwait(
+                &service->claims_free, &service->claims_lock, &due);
+    claim->taken = !claim_find(service, &claim->root);
+    if (claim->taken) {
+        claim->next = service->claims;
+        service->claims = claim;
+    }
+    pthread_mutex_unlock(&service->claims_lock);
+    if (claim->taken)
+        return true;
+    outcome_fail(call->outcome, API_IN_USE, CIM_IN_USE,
+            "another call is probing the target as its own");
+    outcome_pointer(call->outcome, "/TargetElement", "try again");
+    return false;
+}
+
+void claim_drop(struct service *service, struct claim *claim)
+{
+    struct claim **at;
+
+    if (!claim->taken)
+        return;
+    claim->taken = false;
+    pthread_mutex_lock(&service->claims_lock);
+    for (at = &service->claims; *at != claim; at = &(*at)->next)
+        ;
+    *at = claim->next;
+    pthread_cond_broadcast(&service->claims_free);
+    pthread_mutex_unlock(&service->claims_lock);
+    clerk_wake_at(service->clerk, 1); /* what waited for it may start */
 }

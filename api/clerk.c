@@ -434,6 +434,17 @@ uint64_t clerk_stalled_ms(struct clerk *clerk)
     return ms;
 }
 
+unsigned clerk_waiting(struct clerk *clerk)
+{
+    unsigned count = 0;
+
+    pthread_mutex_lock(&clerk->lock);
+    for (struct clerk_note *note = clerk->first; note; note = note->next)
+        count++;
+    pthread_mutex_unlock(&clerk->lock);
+    return count;
+}
+
 bool clerk_failing(struct clerk *clerk)
 {
     return clerk->failing;

@@ -73,6 +73,8 @@ void turn_touch(struct clerk_turn *turn, enum store_table table, const struct uu
 struct clerk *clerk_create(struct service *service, struct store *store);
 /** Finishes what is queued, then ends the thread. The engine must be gone. NULL is fine. */
 void clerk_destroy(struct clerk *clerk);
+/** Calls and notes in the queue. */
+unsigned clerk_waiting(struct clerk *clerk);
 /** Milliseconds since the clerk last turned with work waiting; 0: idle. For /livez. */
 uint64_t clerk_stalled_ms(struct clerk *clerk);
 

@@ -168,14 +168,18 @@ void outcome_engine(
 {
     enum api_verdict verdict = API_FAILED;
     int return_value = CIM_FAILED;
+    const char *why;
 
     for (size_t i = 0; i < sizeof(errnos) / sizeof(*errnos); i++)
         if (errnos[i].error == -fault->error) {
             verdict = errnos[i].verdict;
             return_value = errnos[i].return_value;
         }
-    outcome_fail(outcome, verdict, return_value, "%s: %s", what,
-            fault->why[0] ? fault->why : strerrordesc_np(-fault->error));
+    why = fault->why[0] ? fault->why : strerrordesc_np(-fault->error);
+    if (strstr(why, what)) /* it says itself what it is about */
+        outcome_fail(outcome, verdict, return_value, "%s", why);
+    else
+        outcome_fail(outcome, verdict, return_value, "%s: %s", what, why);
 }
 
 void outcome_body(struct api_outcome *outcome, struct writer **writer)

@@ -161,7 +161,8 @@ static void pair_broken(
 {
     struct fault fault = { .error = -ECANCELED };
 
-    (void)snprintf(fault.why, sizeof(fault.why), "%.*s", (int)sizeof(fault.why) - 1, why);
+    (void)snprintf(
+            fault.why, sizeof(fault.why), "%.*s", (int)sizeof(fault.why) - 1, why);
     replica->job = (struct uuid){ "" };
     replica_break(turn, replica, &fault);
 }
@@ -243,8 +244,12 @@ static void job_failed(struct clerk_turn *turn, struct store_job *job,
         .element = ending->on_target ? job->target.text : job->source.text,
         .request = job->request };
 
-    (void)snprintf(job->error, sizeof(job->error), "%s: %s",
-            ending->on_target ? "the target" : "the source", why);
+    /* Most of the engine's sentences say themselves whose fault it was. */
+    (void)snprintf(job->error, sizeof(job->error), "%s%s",
+            strstr(why, "source") || strstr(why, "target") ? ""
+                    : ending->on_target                    ? "the target: "
+                                                           : "the source: ",
+            why);
     job->error_code = engine_return_value(ending->fault.error);
     job_cause(job, ending->fault.error);
     log_event(LOG_WARN, "job-failed", about, "%s", job->error);

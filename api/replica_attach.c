@@ -41,7 +41,9 @@ struct attach {
     struct store_element source, target;
     struct store_pipe pipe;
     struct store_replica replica; /* as it will be, or as it is */
+    struct claim claim;
     bool start;
+    bool written; /* a job of ours writes the target's file or LUN elsewhere */
 };
 
 static bool refuse(struct attach *attach, enum api_verdict verdict, int value,
@@ -304,6 +306,32 @@ static bool attach_goal(struct attach *attach)
     return true;
 }
 
+static bool written_work(struct clerk_turn *turn, void *context)
+{
+    struct attach *attach = context;
+
+    attach->written = scheduler_writes(turn->service, &attach->claim.root);
+    return false;
+}
+
+/**
+ * From here on no job starts to write there. Whose turn came first is seen in the rows
+ * again, and an extent of what a job of ours has locked is probed for what can be known.
+ */
+static bool attach_claim(struct attach *attach)
+{
+    struct store_reader *reader;
+    bool good;
+
+    if (!claim_take(attach->call, &attach->claim, &attach->target) ||
+            !call_commit(attach->call, written_work, attach) ||
+            !(reader = call_reader(attach->call)))
+        return false;
+    good = attach_claims(attach, reader);
+    store_reader_give(attach->call->service->store, reader);
+    return good;
+}
+
 /** Both ends as the copy will see them: the pipe's credentials are the target's. */
 static bool attach_probe(struct attach *attach)
 {
@@ -315,7 +343,7 @@ static bool attach_probe(struct attach *attach)
         (void)snprintf(target.credentials, sizeof(target.credentials), "%s",
                 attach->pipe.credentials);
     return probe_end(attach->call, &source, &attach->source, false) &&
-            probe_end(attach->call, &target, &attach->target, true);
+            probe_end(attach->call, &target, &attach->target, !attach->written);
 }
 
 /** Rows again, as the turn sees them. */
@@ -357,6 +385,7 @@ static bool attach_work(struct clerk_turn *turn, void *context)
     replica_put(turn, replica, true);
     replica_answer(attach->call, &replica->id, attach->start ? &job.id : &none, false);
     call_settle(attach->call, turn);
+    claim_drop(turn->service, &attach->claim);
     return !attach->call->outcome->problem;
 }
 
@@ -372,8 +401,9 @@ void call_REPLICA_ATTACH(struct call *call)
         return;
     if (exists)
         (void)call_commit(call, pair_work, &attach);
-    else if (attach_goal(&attach) && attach_probe(&attach))
+    else if (attach_goal(&attach) && attach_claim(&attach) && attach_probe(&attach))
         (void)call_commit(call, attach_work, &attach);
+    claim_drop(call->service, &attach.claim);
     if (call->outcome->problem)
         call->job = (struct uuid){ "" };
 }

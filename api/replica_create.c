@@ -227,7 +227,7 @@ static bool create_identify(struct create *create)
     struct fault fault = { 0 };
 
     element_for_engine(&create->target, &element);
-    if (engine_probe(create->call->service->engine, &element, true, &found, &fault))
+    if (engine_probe(create->call->service->engine, &element, false, &found, &fault))
         return create_engine_failed(create, &fault);
     create->target.thin = found.thin;
     memcpy(create->target.place, found.identity.place, sizeof(create->target.place));

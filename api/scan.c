@@ -105,8 +105,8 @@ static void scan_failed(struct clerk_turn *turn, struct store_replica *replica,
     replica->scan_due = scan_retry(replica, turn->now);
     if (replica->sync_state != CIM_SYNC_BROKEN)
         log_event(LOG_WARN, "scan-failed",
-                (struct log_about){ .replica = replica->id.text }, "%s: %s",
-                ending->on_target ? "the target" : "the source", ending->fault.why);
+                (struct log_about){ .replica = replica->id.text }, "%s",
+                ending->fault.why);
     replica_break(turn, replica, &ending->fault);
 }
 

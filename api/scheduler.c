@@ -270,14 +270,15 @@ static unsigned slots_of(const struct scheduler *scheduler, bool scans)
     return count;
 }
 
-/** May something that reads and writes these spans run beside what runs? */
+/** May something that reads and writes these spans run beside what runs? Writers lock the
+    whole of a file, and reset the whole of a LUN: one at a time, wherever they write. */
 static bool slots_allow(const struct scheduler *scheduler, const struct span *reads,
         const struct span *writes)
 {
     for (size_t i = 0; i < scheduler->slot_count; i++) {
         const struct slot *slot = &scheduler->slots[i];
         if (!slot->ended &&
-                (span_meets(&slot->writes, writes) ||
+                (uuid_equal(&slot->writes.root, &writes->root) ||
                         span_meets(&slot->writes, reads) ||
                         span_meets(&slot->reads, writes)))
             return false;
@@ -457,7 +458,8 @@ static void jobs_start(struct scheduler *scheduler, struct clerk_turn *turn)
     while (at < scheduler->count && slots_of(scheduler, false) < cap && !turn->error) {
         struct waiting waiting = *scheduler->queue[at];
         if (!slots_allow(scheduler, &waiting.reads, &waiting.writes) ||
-                slot_find(scheduler, &waiting.id)) {
+                slot_find(scheduler, &waiting.id) ||
+                claim_is_taken(turn->service, &waiting.writes.root)) {
             at++;
             continue;
         }
@@ -479,7 +481,8 @@ static void scan_start(struct clerk_turn *turn, struct store_replica *replica)
         return;
     (void)span_of(turn, &replica->source, &reads);
     (void)span_of(turn, &replica->id, &writes);
-    if (!slots_allow(scheduler, &reads, &writes))
+    if (!slots_allow(scheduler, &reads, &writes) ||
+            claim_is_taken(turn->service, &writes.root))
         return;
     if (!plan_build(turn, replica, NULL, &plan, &ending.fault))
         scan_ended(turn, &replica->id, &ending);
@@ -654,6 +657,16 @@ void scheduler_gone(struct service *service, const struct uuid *id)
             slot_remove(scheduler, i);
             return;
         }
+}
+
+bool scheduler_writes(struct service *service, const struct uuid *root)
+{
+    const struct scheduler *scheduler = service->scheduler;
+
+    for (size_t i = 0; i < scheduler->slot_count; i++)
+        if (uuid_equal(&scheduler->slots[i].writes.root, root))
+            return true;
+    return false;
 }
 
 void scheduler_figures(struct service *service, unsigned *running, unsigned *waiting)

@@ -41,6 +41,11 @@ struct service {
     pthread_cond_t wake; /* broadcast: events and jobs' ends, and the drain */
     int64_t last_event;  /* under wake_lock */
 
+    /* claims.c: elements whose target end a call is probing */
+    pthread_mutex_t claims_lock;
+    pthread_cond_t claims_free;
+    struct claim *claims; /* under claims_lock; few */
+
     struct keys *keys;           /* keys.c: idempotency keys under way */
     struct metrics metrics;      /* metrics.c: counted as it happens */
     struct scheduler *scheduler; /* scheduler.c: the clerk's thread only */
@@ -328,6 +333,24 @@ bool claims_source(struct call *call, struct store_reader *reader,
 /** For Restore: nothing else may use what is written. */
 bool claims_restore(struct call *call, struct store_reader *reader,
         const struct store_element *element, const struct uuid *but);
+/**
+ * While a call probes a target as it will be written, it takes the locks that a job takes:
+ * neither shall meet the other. On the call's stack; by the element, or what it is part of.
+ */
+struct claim {
+    struct claim *next;
+    struct uuid root;
+    bool taken;
+};
+/** Waits for who has it. False: the outcome is 6. */
+bool claim_take(struct call *call, struct claim *claim, const struct store_element *element);
+/** The scheduler may start what writes there. Twice is fine; the clerk's thread too. */
+void claim_drop(struct service *service, struct claim *claim);
+/** Is @root claimed? The scheduler asks. */
+bool claim_is_taken(struct service *service, const struct uuid *root);
+/** Does a plan of ours write @root (or hold it for writing) now? The clerk's thread. */
+bool scheduler_writes(struct service *service, const struct uuid *root);
+
 /** Do the bytes of two elements overlap? */
 bool element_overlap(const struct store_element *a, const struct store_element *b);
 
