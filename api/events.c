@@ -116,6 +116,23 @@ static int events_read(
     return result < 0 || delivery->failed ? -EIO : result;
 }
 
+/**
+ * No event has this number yet. A commit is seen by readers a moment before its number is
+ * published, so that a watcher may be ahead of what is published: the rows decide.
+ */
+static bool is_from_the_future(struct service *service, int64_t after)
+{
+    struct store_reader *reader;
+    bool future = false;
+
+    if (after <= api_events_last(service) ||
+            !(reader = store_reader_take(service->store, READER_MS)))
+        return false;
+    future = after > store_last_event(reader);
+    store_reader_give(service->store, reader);
+    return future;
+}
+
 /** With *@reset nothing is delivered: go on from api_events_last(). */
 int api_events(struct service *service, int64_t after, unsigned ms, bool *reset,
         api_event_f *each, void *context)
@@ -123,7 +140,7 @@ int api_events(struct service *service, int64_t after, unsigned ms, bool *reset,
     struct delivery delivery = { .each = each, .context = context };
     int64_t newest;
 
-    *reset = after < 0 || after > api_events_last(service);
+    *reset = after < 0 || is_from_the_future(service, after);
     if (*reset)
         return 0;
     newest = event_wait(service, after, ms);

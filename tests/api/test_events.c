@@ -165,6 +165,21 @@ Test(events, a_number_from_the_future_is_a_reset)
     expect_eq(seen.count, 0);
 }
 
+Test(events, a_commit_that_is_not_published_yet_is_no_future)
+{
+    struct seen seen = { 0 };
+    struct answer answer = rig_call(&rig, API_SETTING_CREATE, nothing, "{}");
+    int64_t last = api_events_last(rig.service);
+    bool reset = true;
+
+    answer_release(&answer);
+    pthread_mutex_lock(&rig.service->wake_lock);
+    rig.service->last_event = last - 1;
+    pthread_mutex_unlock(&rig.service->wake_lock);
+    expect_eq(api_events(rig.service, last, 0, &reset, see, &seen), 0);
+    expect(!reset);
+}
+
 static bool drop_first(struct clerk_turn *turn, void *context)
 {
     struct store_event event = { .number = *(int64_t *)context };
