@@ -190,7 +190,7 @@ static void expire_time(void)
             "housekeeping, a step of 500 %18s %8.3f ms", "", since_ms(from) / steps);
 }
 
-Test(bulk, a_hundred_thousand_jobs, .timeout = 120)
+Test(bulk, a_hundred_thousand_jobs, .timeout = 200)
 {
     struct store_reader *reader;
     struct instant from;

@@ -96,8 +96,8 @@ static uint64_t all_there(uint64_t last)
     for (; is_there(STORE_JOB, last + 1); last++)
         row_there(STORE_ELEMENT, last + 1, last + 1);
     cr_assert(!is_there(STORE_ELEMENT, last + 1), "half a change");
-    cr_assert_eq(store_last_event(store_own_reader(rig.store)), last);
-    cr_assert_eq(store_count(store_own_reader(rig.store),
+    cr_assert_eq((uint64_t)store_last_event(store_own_reader(rig.store)), last);
+    cr_assert_eq((uint64_t)store_count(store_own_reader(rig.store),
                          &(struct store_query){ .table = STORE_JOB, .limit = 1 }),
             last);
     return last;
@@ -130,7 +130,7 @@ static uint64_t child_kill(uint64_t n, uint64_t seed, uint64_t changes)
     return last;
 }
 
-Test(crash, killed_at_any_moment, .timeout = 60)
+Test(crash, killed_at_any_moment, .timeout = 200)
 {
     uint64_t seed = seed_take("crash"), n = 0;
 
@@ -144,7 +144,7 @@ Test(crash, killed_at_any_moment, .timeout = 60)
 }
 
 /* The power goes with the process: of each file only what was synced is left. */
-Test(crash, power_cut_at_any_moment, .timeout = 60)
+Test(crash, power_cut_at_any_moment, .timeout = 200)
 {
     uint64_t seed = seed_take("power"), n = 0;
 

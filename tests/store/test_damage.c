@@ -205,7 +205,7 @@ Test(damage, nothing_is_wrong)
     cr_assert_eq(opened, 2);
 }
 
-Test(damage, cut_short, .timeout = 120)
+Test(damage, cut_short, .timeout = 200)
 {
     uint64_t seed = seed_take("damage");
     static struct image cut;
@@ -224,7 +224,7 @@ Test(damage, cut_short, .timeout = 120)
     cr_assert(opened && aside);
 }
 
-Test(damage, bits_turned, .timeout = 120)
+Test(damage, bits_turned, .timeout = 200)
 {
     uint64_t seed = seed_take("damage");
     static struct image a, b;

