@@ -130,7 +130,8 @@ typedef bool api_event_f(void *context, const struct api_event *event);
 
 /**
  * Events after @after, waiting up to @ms for the first. *@reset: what was asked to replay is
- * gone (or from the future). Returns events delivered, 0 on timeout, -ESHUTDOWN when the
+ * gone (or from the future): nothing is delivered, go on from api_events_last(). Returns
+ * events delivered, 0 on timeout, -ESHUTDOWN when the
  * service stops, -EIO.
  */
 int api_events(struct service *service, int64_t after, unsigned ms, bool *reset,

@@ -33,32 +33,42 @@ bool job_allows(const struct store_job *job, int64_t request)
 
 /* -- rendered --------------------------------------------------------------------------------- */
 
+/** Up to two numbers of OperationalStatus, then 0. */
+static const int64_t *status_of(int64_t state)
+{
+    static const int64_t good[] = { CIM_STATUS_OK, 0 };
+    static const int64_t dormant[] = { CIM_STATUS_DORMANT, 0 };
+    static const int64_t stopping[] = { CIM_STATUS_STOPPING, 0 };
+    static const int64_t stopped[] = { CIM_STATUS_STOPPED, 0 };
+    static const int64_t completed[] = { CIM_STATUS_COMPLETED, CIM_STATUS_OK, 0 };
+    static const int64_t failed[] = { CIM_STATUS_COMPLETED, CIM_STATUS_ERROR, 0 };
+
+    switch (state) {
+    case CIM_JOB_NEW:
+        return dormant;
+    case CIM_JOB_SHUTTING_DOWN:
+        return stopping;
+    case CIM_JOB_COMPLETED:
+        return completed;
+    case CIM_JOB_TERMINATED:
+    case CIM_JOB_KILLED:
+        return stopped;
+    case CIM_JOB_EXCEPTION:
+        return failed;
+    default:
+        return good;
+    }
+}
+
 static void render_status(struct writer *writer, int64_t state)
 {
     writer_array(writer, "OperationalStatus");
-    switch (state) {
-    case CIM_JOB_NEW:
-        writer_signed(writer, NULL, CIM_STATUS_DORMANT);
-        break;
-    case CIM_JOB_SHUTTING_DOWN:
-        writer_signed(writer, NULL, CIM_STATUS_STOPPING);
-        break;
-    case CIM_JOB_COMPLETED:
-        writer_signed(writer, NULL, CIM_STATUS_COMPLETED);
-        writer_signed(writer, NULL, CIM_STATUS_OK);
-        break;
-    case CIM_JOB_TERMINATED:
-    case CIM_JOB_KILLED:
-        writer_signed(writer, NULL, CIM_STATUS_STOPPED);
-        break;
-    case CIM_JOB_EXCEPTION:
-        writer_signed(writer, NULL, CIM_STATUS_COMPLETED);
-        writer_signed(writer, NULL, CIM_STATUS_ERROR);
-        break;
-    default:
-        writer_signed(writer, NULL, CIM_STATUS_OK);
-        break;
-    }
+    for (const int64_t *at = status_of(state); *at; at++)
+        writer_signed(writer, NULL, *at);
+    writer_end(writer);
+    writer_array(writer, "OperationalStatusName");
+    for (const int64_t *at = status_of(state); *at; at++)
+        writer_text(writer, NULL, cim_name(CIM_OPERATIONAL_STATUS, *at));
     writer_end(writer);
 }
 
