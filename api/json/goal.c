@@ -246,7 +246,7 @@ int goal_from_object(json_t *object, const char *pointer, struct goal *goal,
         pointer_join(inner, pointer, name);
         goal_property(goal, name, value, inner, problems);
     }
-    return problems->count == before ? 0 : -EINVAL;
+    return problems->count == before && before < BODY_PROBLEMS_MAX ? 0 : -EINVAL;
 }
 
 static bool looks_like_json(const char *text, size_t length)
@@ -266,7 +266,8 @@ int goal_parse(const char *text, size_t length, const char *pointer, struct goal
 
     goal_init(goal);
     if (!object)
-        return problems->count == before ? -ENOMEM : -EINVAL;
+        return problems->count == before && before < BODY_PROBLEMS_MAX ? -ENOMEM
+                                                                       : -EINVAL;
     return goal_from_object(object, pointer, goal, problems);
 }
 

@@ -167,6 +167,17 @@ Test(goal, wrong_and_unsupported_together)
     cr_assert(problems.list[0].unsupported && !problems.list[1].unsupported);
 }
 
+Test(goal, a_full_list_of_problems_makes_nothing_right)
+{
+    static const char *const texts[] = { "{\"Nope\":1}", "{", "instance", "{}" };
+
+    for (int i = 0; i < 4; i++) {
+        problems.count = BODY_PROBLEMS_MAX;
+        cr_assert(goal_parse(texts[i], strlen(texts[i]), "", &goal, &problems) ==
+                -EINVAL);
+    }
+}
+
 /* -- MOF --------------------------------------------------------------------------------- */
 
 #define SETTING(text) "instance of CIM_StorageSetting {" text "};"
