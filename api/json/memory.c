@@ -43,7 +43,9 @@ static void *memory_take(size_t size)
 {
     void *memory = malloc(size);
 
-    return memory || size == 0 ? memory : reserve_take(size);
+    if (!memory && size > 0)
+        memory = reserve_take(size);
+    return memory;
 }
 
 static void memory_give(void *memory)
