@@ -170,10 +170,10 @@ static void flush_consider(struct copy *copy, bool now)
     if (!now && !copy->tick_due && copy->unflushed < FLUSH_BYTES)
         return;
     copy->tick_due = false;
-    if (copy->dirty && copy->pass != COPY_VERIFY)
-        flush_start(copy);
-    else
+    if (!copy->dirty || copy->pass == COPY_VERIFY)
         advance(copy, &low);
+    else if (!copy->target->broken)
+        flush_start(copy);
 }
 
 /* -- pieces --------------------------------------------------------------------------
@@ -341,8 +341,8 @@ static void settle(struct copy *copy)
 
     if (copy->flush_active)
         return;
-    /* What landed before a failure is worth a flush; once, and not on a dead device. */
-    if (copy->stop != COPY_DROP && !copy->target->broken && !copy->flush_last) {
+    /* What landed before a failure is worth a flush, once. */
+    if (copy->stop != COPY_DROP && !copy->flush_last) {
         copy->flush_last = copy->result != 0;
         flush_consider(copy, true);
         if (copy->flush_active)
