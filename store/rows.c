@@ -383,9 +383,11 @@ int key_bind(sqlite3_stmt *stmt, int at, enum store_table table, const char *key
 
     if (field_is_text(&table_of(table)->fields[0]))
         return sqlite3_bind_text(stmt, at, key, -1, SQLITE_STATIC);
+    if (*key < '0' || *key > '9')
+        return SQLITE_RANGE;
     errno = 0;
     number = strtoll(key, &end, 10);
-    if (errno || end == key || *end)
+    if (errno || *end)
         return SQLITE_RANGE;
     return sqlite3_bind_int64(stmt, at, number);
 }

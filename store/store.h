@@ -6,8 +6,14 @@
  *
  * Rows are values (rows.h). Text pointers in a row that was read are borrowed until the next
  * call with the same handle. Errors are negative errnos: -ENOENT no such row, -EEXIST a
- * unique name is taken, -ENOSPC disk full (nothing was changed), -EIO, -EUCLEAN the database
- * is corrupt, -ENOMEM.
+ * unique name is taken (no table has one now but its key, which a put replaces), -ENOSPC disk
+ * full (nothing was changed), -EIO, -EUCLEAN the database is corrupt, -ENOMEM, -E2BIG a row
+ * above 16 MiB, -EBUSY another program writes to the database, -EROFS.
+ *
+ * -ENOENT, -EEXIST, -EINVAL and -E2BIG undo their own call only. Any other error inside a
+ * transaction dooms it: every later call of it answers that error, undo and commit included,
+ * and nothing since store_begin() is kept. After -ENOSPC the next transaction finds the
+ * ballast's space (store_tight()); after -EIO the connection has been replaced.
  */
 #ifndef STORE_STORE_H
 #define STORE_STORE_H
