@@ -301,7 +301,8 @@ bool replica_take_goal(struct call *call, struct store_replica *replica,
         outcome_fail(call->outcome, API_INTERNAL, CIM_UNKNOWN, "out of memory");
         return false;
     }
-    memcpy(replica->goal, strcmp(text, "{}") ? text : "", length + 1);
+    /* Nothing asked for is no Goal. */
+    memcpy(replica->goal, text, length + 1);
     if (strcmp(text, "{}") == 0)
         replica->goal[0] = '\0';
     free(text);
