@@ -90,13 +90,11 @@ static bool event_deliver(void *context, const void *row)
     return data && delivery->each(delivery->context, &event);
 }
 
-/** Is the event after @after still there, or was it never? */
+/** There is an event after @after, and it is not kept any more. */
 static bool is_gone(struct store_reader *reader, int64_t after)
 {
     int64_t first = store_first_event(reader), last = store_last_event(reader);
 
-    if (after > last)
-        return true;
     return after < last && (first == 0 || after + 1 < first);
 }
 

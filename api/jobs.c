@@ -244,7 +244,6 @@ void call_JOB_GET(struct call *call)
 
 struct job_change {
     struct call *call;
-    struct uuid id;
     uint64_t limit, priority;
     bool remove, has_limit, has_priority, has_remove;
 };
@@ -277,7 +276,6 @@ static bool change_work(struct clerk_turn *turn, void *context)
     if (!turn_find(call, turn, STORE_JOB, &job) ||
             !outcome_if_match(call, job.revision) || change_refused(change, &job))
         return false;
-    change->id = job.id;
     if (change->has_limit)
         job.limit = change->limit;
     if (change->has_priority)
@@ -291,26 +289,7 @@ static bool change_work(struct clerk_turn *turn, void *context)
     return true;
 }
 
-/**
- * Tell the engine what the row says now. Under a lock, and from the row: of two changes that
- * were committed one after the other the later one stays, whoever comes here first. A job
- * that does not run gets its limit when it starts.
- */
-static void limit_ring(struct service *service, const struct uuid *id)
-{
-    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-    struct store_reader *reader;
-    struct store_job job;
-
-    pthread_mutex_lock(&lock);
-    if ((reader = store_reader_take(service->store, 5000))) {
-        if (store_get(reader, STORE_JOB, id->text, &job) == 0)
-            (void)engine_limit(service->engine, id, job.limit);
-        store_reader_give(service->store, reader);
-    }
-    pthread_mutex_unlock(&lock);
-}
-
+/** What runs is told by the scheduler, after the commit. */
 void call_JOB_PATCH(struct call *call)
 {
     static const struct body_member members[] = {
@@ -333,9 +312,7 @@ void call_JOB_PATCH(struct call *call)
 
     if (!call_decode(call, members, sizeof(members) / sizeof(members[0]), &change))
         return;
-    if (call_commit(call, change_work, &change) && change.has_limit &&
-            call->outcome->verdict == API_DONE)
-        limit_ring(call->service, &change.id);
+    (void)call_commit(call, change_work, &change);
 }
 
 /* -- DELETE ----------------------------------------------------------------------------------- */

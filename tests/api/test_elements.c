@@ -365,6 +365,26 @@ Test(elements, delete_returns_the_bytes_of_a_pools_element)
     answer_release(&answer);
 }
 
+Test(elements, bytes_that_could_not_go_go_at_the_next_start)
+{
+    struct answer answer;
+    char id[37], file[60];
+
+    rig_element(&rig, "StorageVolume", 4096, id);
+    snprintf(file, sizeof(file), "%s.raw", id);
+    expect(unlink(path_of(file)) == 0 && mkdir(path_of(file), 0700) == 0);
+    answer = rig_call(&rig, API_ELEMENT_DELETE, (struct asked){ .id = id }, NULL);
+    expect_answer(&answer, DONE, 0);
+    answer_release(&answer);
+    expect(rmdir(path_of(file)) == 0);
+    rig_file(&rig, file, 4096, 'x');
+    rig_file(&rig, "01900000-0000-7000-8000-000000000000.raw", 4096, 'x');
+    rig_stop(&rig);
+    rig_start(&rig);
+    expect(!file_is_there(file));
+    expect(file_is_there("01900000-0000-7000-8000-000000000000.raw")); /* not ours */
+}
+
 Test(elements, delete_forgets_a_registered_one_and_its_bytes_stay)
 {
     struct answer answer;
@@ -641,7 +661,7 @@ Test(elements, complete_is_said_of_all_the_bytes)
 Test(elements, neighbours_do_not_overlap)
 {
     struct answer answer;
-    char id[37], parts[3][37];
+    char id[37], parts[3][37], tag[64];
 
     rig_element(&rig, "StorageVolume", 4096, id);
     for (int i = 0; i < 3; i++) {
@@ -649,8 +669,15 @@ Test(elements, neighbours_do_not_overlap)
         snprintf(parts[i], sizeof(parts[i]), "%s", answer_text(&answer, "Id"));
         answer_release(&answer);
     }
+    answer = rig_call(&rig, API_ELEMENT_GET, (struct asked){ .id = id }, NULL);
+    snprintf(tag, sizeof(tag), "%s", answer.outcome.etag);
+    answer_release(&answer);
     expect_eq(clerk_call(rig.service->clerk, mark_incomplete, parts[1]), 0);
     expect(is_complete(parts[0]) && !is_complete(parts[1]) && is_complete(parts[2]));
+    answer = rig_call(&rig, API_ELEMENT_GET, (struct asked){ .id = id }, NULL);
+    expect(strcmp(answer.outcome.etag, tag) !=
+            0); /* it shows Complete, of its parts too */
+    answer_release(&answer);
 }
 
 Test(elements, patch_changes_the_name_and_minds_the_tag)

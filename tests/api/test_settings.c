@@ -239,6 +239,13 @@ Test(capabilities, they_are_told_per_copy_type)
     expect_str(json_string_value(json_array_get(operations, 1)), "Resync");
     expect_str(json_string_value(json_array_get(operations, 2)), "Stop Copy");
     expect(strncmp(answer_text(&answer, "InitiatorName"), "iqn.", 4) == 0);
+    operations = json_object_get(json_array_get(list, 0), "SupportedModifyOperations");
+    expect_eq(json_array_size(operations), 9);
+    for (size_t i = 0; i < json_array_size(operations); i++) {
+        /* Detach .. Unquiesce, Reset To Async; Reset To Sync is not supported. */
+        static const int wanted[] = { 2, 3, 4, 5, 6, 7, 8, 9, 11 };
+        expect_eq(json_integer_value(json_array_get(operations, i)), wanted[i]);
+    }
     snprintf(tag, sizeof(tag), "%s", answer.outcome.etag);
     answer_release(&answer);
     answer = rig_call(
