@@ -34,36 +34,25 @@ static void pool_render(struct call *call, struct writer *writer,
             figures ? CIM_HEALTH_OK : CIM_HEALTH_MAJOR_FAILURE);
 }
 
-static int name_order(const void *a, const void *b)
-{
-    const struct api_pool *const *left = a, *const *right = b;
-
-    return strcmp((*left)->name, (*right)->name);
-}
-
+/** In the order of the configuration: the first is the default. */
 void call_POOLS_LIST(struct call *call)
 {
     const struct api_options *options = &call->service->options;
-    scoped_free const struct api_pool **order =
-            calloc(options->pool_count + 1, sizeof(struct api_pool *));
     struct writer *writer;
 
     if (!call_no_query(call))
         return;
-    if (!order || !(writer = writer_create())) {
+    if (!(writer = writer_create())) {
         outcome_fail(call->outcome, API_OVERLOADED, -1, "out of memory");
         return;
     }
-    for (size_t i = 0; i < options->pool_count; i++)
-        order[i] = &options->pools[i];
-    qsort(order, options->pool_count, sizeof(*order), name_order);
     writer_array(writer, "Members");
     for (size_t i = 0; i < options->pool_count; i++) {
         struct engine_pool_figures figures;
-        bool good = engine_pool_figures(
-                            call->service->engine, order[i]->name, &figures) == 0;
+        bool good = engine_pool_figures(call->service->engine, options->pools[i].name,
+                            &figures) == 0;
         writer_object(writer, NULL);
-        pool_render(call, writer, order[i], good ? &figures : NULL);
+        pool_render(call, writer, &options->pools[i], good ? &figures : NULL);
         writer_end(writer);
     }
     writer_end(writer);

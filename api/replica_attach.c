@@ -12,7 +12,6 @@
 #include "api/pipes.h"
 #include "api/resource.h"
 #include "replica/base/checked.h"
-#include "replica/block/address.h"
 
 struct attach_input {
     char source[UUID_TEXT], target[UUID_TEXT], pipe[UUID_TEXT];

@@ -196,7 +196,8 @@ enum job_work {
 
 /** Is a job in @state over? (7, 8, 9, 10) */
 bool job_is_over(int64_t state);
-#define JOB_OVER_STATES (1u << 7 | 1u << 8 | 1u << 9 | 1u << 10)
+#define JOB_OVER_STATES                                                                  \
+    (UINT64_C(1) << 7 | UINT64_C(1) << 8 | UINT64_C(1) << 9 | UINT64_C(1) << 10)
 
 /** Put a job or a pair and the event that tells of it, with the next revision. */
 void job_put(struct clerk_turn *turn, struct store_job *job, bool made);

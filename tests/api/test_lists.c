@@ -275,13 +275,13 @@ Test(lists, since_is_a_time)
     expect_eq(found(API_SETTINGS_LIST, "Since=2026-01-01T00:00:00Z"), 3);
 }
 
-Test(lists, pools_come_in_the_order_of_their_names)
+Test(lists, pools_come_in_the_order_of_the_options)
 {
     struct answer answer = list(API_POOLS_LIST, NULL);
 
     expect_eq(members_of(&answer), 2);
-    expect_str(member_id(&answer, 0), "alpha");
-    expect_str(member_id(&answer, 1), "default");
+    expect_str(member_id(&answer, 0), "default");
+    expect_str(member_id(&answer, 1), "alpha");
     answer_release(&answer);
 }
 
