@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """An iSCSI target that misbehaves by plan: a disk in memory, one LUN, no security.
 
-    hostile_target.py [--address A] [--blocks N] [--block-size B] [--lun N] [RULE ...]
+    hostile_target.py [--address A] [--blocks N] [--block-size B] [--lun N] [--thin] [RULE ...]
 
-A RULE is WHAT:ACTION[*TIMES]; WHAT is the hex opcode of a SCSI command, "login", "tmf" or
-"logout"; it strikes the first TIMES (default: all) of them, then the next rule for the same
+A RULE is WHAT:ACTION[*TIMES]; WHAT is the hex opcode of a SCSI command (9e with its service
+action: 9e10, 9e12), "login", "tmf" or "logout"; it strikes the first TIMES (default: all) of them, then the next rule for the same
 WHAT is in force, then honesty. Prints "port N" when it listens; serves until it is killed.
 """
 import argparse
@@ -17,8 +17,8 @@ CHECK, BUSY, BLOCKED = 0x02, 0x08, 0xFFFFFFFF
 
 
 class Disk:
-    def __init__(self, blocks, block_size):
-        self.blocks, self.block_size = blocks, block_size
+    def __init__(self, blocks, block_size, thin):
+        self.blocks, self.block_size, self.thin = blocks, block_size, thin
         self.bytes = bytearray(blocks * block_size)
         self.serial, self.gone = b"hostile-1", False
         self.lock = threading.Lock()
@@ -158,7 +158,8 @@ class Session:
         cdb, expected = header[32:48], struct.unpack_from(">I", header, 20)[0]
         lun = struct.unpack_from(">H", header, 8)[0]
         right = self.lun if self.lun < 256 else 0x4000 | self.lun
-        action = self.rules.take("%02x" % cdb[0])
+        what = "%02x" % cdb[0] if cdb[0] != 0x9E else "9e%02x" % (cdb[1] & 0x1F)
+        action = self.rules.take(what)
         if action == "mute":
             return
         if action == "close":
@@ -208,8 +209,13 @@ class Session:
         elif op == 0x12:
             self.inquiry(cdb, expected)
         elif op == 0x9E and cdb[1] & 0x1F == 0x10:
-            self.data_in(struct.pack(">QI", disk.blocks - 1, disk.block_size).ljust(32, b"\0"),
-                         expected)
+            self.data_in(struct.pack(">QIHB", disk.blocks - 1, disk.block_size, 0,
+                                     0xC0 * disk.thin).ljust(32, b"\0"), expected)
+        elif op == 0x9E and cdb[1] & 0x1F == 0x12 and disk.thin:
+            self.lba_status(lba, expected, action)
+        elif op == 0x93 and disk.thin:
+            disk.bytes[at:at + size] = data * count
+            self.response()
         elif op in (0x00, 0x35):
             self.response()
         else:
@@ -231,6 +237,22 @@ class Session:
         else:
             self.data_in(data, expected)
 
+    def lba_status(self, lba, expected, action):
+        """Runs of eight blocks: deallocated when they are zeros."""
+        disk, runs, end = self.disk, b"", len(self.disk.bytes) // self.disk.block_size
+        while lba < end:
+            count = min(8 - lba % 8, end - lba)
+            piece = disk.bytes[lba * disk.block_size:(lba + count) * disk.block_size]
+            runs += struct.pack(">QIB3x", lba, count, not any(piece))
+            lba += count
+        data = (struct.pack(">II", len(runs) + 4, 0) + runs)[:expected]
+        if action == "nodata":
+            self.response()
+        elif action == "header": # and none of the runs it speaks of, nor a residual
+            self.data_in(data[:8], expected, residual=0)
+        else:
+            self.data_in(data, expected)
+
     def inquiry(self, cdb, expected):
         if self.disk.gone:
             page = b"\x7f\0\6\2\x1f".ljust(36, b"\0")
@@ -238,6 +260,8 @@ class Session:
             page = b"\0\0\6\2\x1f\0\0\0REPLICADhostile         0001"
         elif cdb[2] == 0x80:
             page = bytes([0, 0x80, 0, len(self.disk.serial)]) + self.disk.serial
+        elif cdb[2] == 0xB2 and self.disk.thin:
+            page = bytes([0, 0xB2, 0, 4, 0, 0xC0, 2, 0])
         elif cdb[2] == 0x83:
             naa = bytes([0x60] + [7] * 15)
             page = bytes([0, 0x83, 0, 4 + len(naa), 1, 3, 0, len(naa)]) + naa
@@ -253,9 +277,10 @@ def main():
     parser.add_argument("--blocks", type=int, default=4096)
     parser.add_argument("--block-size", type=int, default=512)
     parser.add_argument("--lun", type=int, default=0)
+    parser.add_argument("--thin", action="store_true")
     parser.add_argument("rules", nargs="*")
     options = parser.parse_args()
-    disk, rules = Disk(options.blocks, options.block_size), Rules(options.rules)
+    disk, rules = Disk(options.blocks, options.block_size, options.thin), Rules(options.rules)
     family = socket.AF_INET6 if ":" in options.address else socket.AF_INET
     listener = socket.socket(family)
     listener.bind((options.address, 0))

@@ -15,15 +15,16 @@
 
 enum { RIG_KIB = 1024, RIG_MIB = 1 << 20, RIG_CALLS = 96 };
 
-/** Of the LUN behind 127.0.0.1:@port, to be written; short deadlines. */
+/** Of the LUN behind 127.0.0.1:@port, to be written; */
 static inline struct block_spec rig_spec(uint16_t port, unsigned lun)
 {
     struct block_spec spec = { .driver = BLOCK_DRIVER_iscsi,
         .writable = true,
         .lun = lun,
         .isid = 0x800000000001,
-        .connect_timeout_ms = 5000,
-        .io_timeout_ms = 20000 };
+        /* far beyond what a loaded machine needs */
+        .connect_timeout_ms = 30000,
+        .io_timeout_ms = 60000 };
     char portal[BLOCK_PORTAL_TEXT];
 
     snprintf(portal, sizeof(portal), "127.0.0.1:%u", port);

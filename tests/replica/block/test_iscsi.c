@@ -366,21 +366,42 @@ Test(iscsi_refused, chap_both_ways)
     world_end(&world);
 }
 
+/** What the driver sent before it gave up: ours to read, with the way it ended. */
+static void login_read(int listener, uint8_t header[48], int *end)
+{
+    int fd = accept(listener, NULL, NULL);
+    uint8_t rest[4096];
+    ssize_t n;
+
+    cr_assert(recv(fd, header, 48, MSG_WAITALL) == 48);
+    while ((n = recv(fd, rest, sizeof(rest), 0)) > 0)
+        ;
+    *end = n < 0 ? errno : 0;
+    close(fd);
+}
+
 Test(iscsi_refused, a_portal_that_accepts_and_never_answers)
 {
+    static const uint8_t isid[6] = { 0x80, 0x12, 0x34, 0x56, 0x9a, 0xbc };
     struct loop *loop = rig_loop();
     struct sockaddr_in address = { .sin_family = AF_INET };
     socklen_t size = sizeof(address);
-    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), end;
     struct block_spec spec;
+    uint8_t header[48];
 
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    cr_assert(bind(listener, (struct sockaddr *)&address, size) == 0 &&
-            listen(listener, 4) == 0);
+    cr_assert(bind(listener, (struct sockaddr *)&address, size) == 0);
+    cr_assert(listen(listener, 4) == 0);
     cr_assert(getsockname(listener, (struct sockaddr *)&address, &size) == 0);
     spec = rig_spec(ntohs(address.sin_port), 1);
-    spec.connect_timeout_ms = 300;
+    spec.connect_timeout_ms = 500;
+    spec.isid = 0x801234569abc;
     cr_assert_eq(rig_refused(loop, &spec), -ETIMEDOUT);
+    login_read(listener, header, &end);
+    cr_assert_eq(header[0] & 0x3f, 0x03);
+    cr_assert(memcmp(header + 8, isid, 6) == 0, "the ISID is not the one asked for");
+    cr_assert_eq(end, ECONNRESET, "what is queued could still be delivered");
     close(listener);
     loop_destroy(loop);
 }
@@ -450,7 +471,7 @@ Test(iscsi_lost, a_frozen_target_meets_the_deadline_and_the_session_is_given_up)
     static struct rig_batch batch;
     uint8_t *bytes = calloc(1, SIZE);
 
-    spec.io_timeout_ms = 700;
+    spec.io_timeout_ms = 2000; /* the opening, too, must fit */
     device = rig_open(world.loop, &spec);
     tgt_freeze(world.tgt);
     load(&batch, device, bytes);
@@ -459,10 +480,12 @@ Test(iscsi_lost, a_frozen_target_meets_the_deadline_and_the_session_is_given_up)
     cr_assert_eq(rig_count(&batch, -ENOTCONN), 39, "the session went with it");
     cr_assert(device->broken);
     cr_assert(device_close(&device));
+    spec.connect_timeout_ms = 300;
     cr_assert_eq(rig_refused(world.loop, &spec), -ETIMEDOUT);
+    spec.connect_timeout_ms = 30000;
     tgt_thaw(world.tgt);
     spec.barrier = true;
-    spec.io_timeout_ms = 20000;
+    spec.io_timeout_ms = 60000;
     device = rig_open(world.loop, &spec);
     cr_assert_eq(device_read(device, 0, bytes, RIG_MIB), 0);
     cr_assert(device_close(&device));

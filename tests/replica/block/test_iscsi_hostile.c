@@ -5,7 +5,12 @@
 
 #include "tests/replica/block/iscsi_rig.h"
 
-enum { SIZE = 4096 * 512, LENGTH = 64 * RIG_KIB };
+enum {
+    SIZE = 4096 * 512,
+    LENGTH = 64 * RIG_KIB,
+    SHORT_MS =
+            1500, /* an I/O deadline that an opening on a loaded machine still meets */
+};
 
 struct scene {
     struct hostile target;
@@ -99,14 +104,14 @@ Test(hostile, a_write_with_a_residual_failed)
 
 Test(hostile, more_data_than_asked_for_ends_the_session)
 {
-    struct outcome outcome = play(RULES("88:long"), 3000);
+    struct outcome outcome = play(RULES("88:long"), SHORT_MS);
 
     cr_assert(outcome.read < 0 && outcome.broken);
 }
 
 Test(hostile, a_status_without_data_is_caught_by_the_deadline)
 {
-    struct outcome outcome = play(RULES("88:empty"), 400);
+    struct outcome outcome = play(RULES("88:empty"), SHORT_MS);
 
     cr_assert(outcome.read == -ETIMEDOUT || outcome.read == -EIO, "%d", outcome.read);
 }
@@ -194,12 +199,59 @@ Test(hostile, a_flush_that_failed_breaks_the_device)
     cr_assert(outcome.flush == -EIO && outcome.broken);
 }
 
+Test(hostile, a_fua_write_is_flushed_where_the_lun_has_no_fua)
+{
+    struct scene scene;
+
+    scene_start(&scene, RULES("35:good*1", "35:sense=3/c/0"));
+    scene_open(&scene);
+    cr_assert_eq(
+            device_do(scene.device, BLOCK_WRITE, 0, scene.bytes, LENGTH, BLOCK_FUA), 0);
+    cr_assert_eq(device_do(scene.device, BLOCK_WRITE, 0, scene.bytes, LENGTH, 0), 0);
+    cr_assert_eq(
+            device_do(scene.device, BLOCK_WRITE, 0, scene.bytes, LENGTH, BLOCK_FUA),
+            -EIO);
+    cr_assert(scene.device->broken);
+    scene_end(&scene);
+}
+
+static struct block_extent first_extent(struct block_device *device)
+{
+    struct block_extent extent = { 0 };
+    struct device_call call = { .request = { .op = BLOCK_EXTENTS,
+                                        .length = LENGTH,
+                                        .extents = &extent,
+                                        .extents_max = 1 } };
+
+    cr_assert_eq(device_call_run(device, &call), 0);
+    return extent;
+}
+
+Test(hostile, extents_are_not_made_of_what_an_earlier_answer_said)
+{
+    static const char *const ways[] = { "9e12:nodata", "9e12:header" };
+
+    for (int i = 0; i < 2; i++) {
+        struct scene scene;
+        struct block_extent extent;
+        scene_start(&scene, RULES("--thin", "9e12:good*2", ways[i]));
+        scene_open(&scene); /* asks once */
+        extent = first_extent(scene.device);
+        cr_assert(extent.kind == BLOCK_EXTENT_ZERO && extent.length == LENGTH);
+        memset(scene.bytes, 1, LENGTH);
+        cr_assert_eq(device_write(scene.device, 0, scene.bytes, LENGTH), 0);
+        extent = first_extent(scene.device);
+        cr_assert_eq(extent.kind, BLOCK_EXTENT_DATA, "%s", ways[i]);
+        scene_end(&scene);
+    }
+}
+
 Test(hostile, endless_busy_ends_with_the_deadline_and_keeps_the_session)
 {
-    struct outcome outcome = play(RULES("88:status=08"), 500);
+    struct outcome outcome = play(RULES("88:status=08"), SHORT_MS);
 
     cr_assert(outcome.read == -ETIMEDOUT && outcome.write == 0 && !outcome.broken);
-    outcome = play(RULES("88:status=28"), 500);
+    outcome = play(RULES("88:status=28"), SHORT_MS);
     cr_assert(outcome.read == -ETIMEDOUT && outcome.write == 0 && !outcome.broken);
 }
 
@@ -209,7 +261,7 @@ Test(hostile, many_requests_at_a_busy_target_all_end)
     static struct rig_batch batch;
 
     scene_start(&scene, RULES("88:status=08"));
-    scene.spec.io_timeout_ms = 600;
+    scene.spec.io_timeout_ms = SHORT_MS;
     scene_open(&scene);
     for (uint64_t i = 0; i < RIG_CALLS; i++)
         rig_start(&batch, scene.device, BLOCK_READ, i * 4096, scene.bytes + i * 4096,
@@ -247,7 +299,7 @@ Test(hostile, lost_in_every_way)
         "88:status=77" };
 
     for (size_t i = 0; i < 4; i++) {
-        struct outcome outcome = play(RULES(ways[i]), 1500);
+        struct outcome outcome = play(RULES(ways[i]), SHORT_MS);
         cr_assert(outcome.read < 0, "%s", ways[i]);
         cr_assert(outcome.read == -ENOTCONN || outcome.read == -ETIMEDOUT ||
                         outcome.read == -EREMOTEIO,
@@ -257,61 +309,88 @@ Test(hostile, lost_in_every_way)
 
 Test(hostile, mute_after_the_login)
 {
-    struct outcome outcome = play(RULES("88:mute"), 400);
+    struct outcome outcome = play(RULES("88:mute"), SHORT_MS);
 
     cr_assert(outcome.read == -ETIMEDOUT && outcome.broken);
     cr_assert(outcome.write == -ENOTCONN);
 }
 
-static int refused_under(const char *const arguments[], bool barrier)
+/** The error of an opening under @rules; @words (may be NULL) must be part of its fault. */
+static int refused_under(const char *const arguments[], bool barrier, const char *words)
 {
     struct scene scene;
-    int error;
+    struct device_opening opening;
 
     scene_start(&scene, arguments);
-    scene.spec.connect_timeout_ms = 500;
-    scene.spec.io_timeout_ms = 500;
     scene.spec.barrier = barrier;
-    error = rig_refused(scene.loop, &scene.spec);
+    if (words && strcmp(words, "in time") == 0)
+        scene.spec.connect_timeout_ms = scene.spec.io_timeout_ms = 400;
+    scene.device = device_open(scene.loop, &scene.spec, &opening);
+    cr_assert(!scene.device && opening.fault.why[0]);
+    fprintf(stderr, "refused: %d, %s\n", opening.fault.error, opening.fault.why);
+    cr_assert(!words || strstr(opening.fault.why, words), "%s", opening.fault.why);
     scene_end(&scene);
-    return error;
+    return opening.fault.error;
 }
 
 Test(hostile, logins_that_fail)
 {
-    cr_assert_eq(refused_under(RULES("login:redirect"), false), -EIO);
-    cr_assert_eq(refused_under(RULES("login:close"), false), -EIO);
-    cr_assert_eq(refused_under(RULES("login:mute"), false), -ETIMEDOUT);
-    cr_assert_eq(refused_under(RULES("login:status=0201"), false), -EACCES);
-    cr_assert_eq(refused_under(RULES("login:status=0202"), false), -EACCES);
-    cr_assert_eq(refused_under(RULES("login:status=0203"), false), -ENODEV);
-    cr_assert_eq(refused_under(RULES("login:status=0101"), false), -EIO);
-    cr_assert_eq(refused_under(RULES("login:status=0301"), false), -EIO);
-    cr_assert_eq(refused_under(RULES("login:status=0302"), false), -EIO);
+    static const struct {
+        const char *rule;
+        int error;
+        const char *words;
+    } rows[] = {
+        { "login:redirect", -EIO, "redirects" },
+        { "login:status=0101", -EIO, "redirects" },
+        { "login:close", -EIO, NULL },
+        { "login:mute", -ETIMEDOUT, "in time" },
+        { "login:status=0201", -EACCES, "authentication failed" },
+        { "login:status=0202", -EACCES, "not authorised" },
+        { "login:status=0203", -ENODEV, "no such target" },
+        { "login:status=0204", -ENODEV, "no such target" },
+        { "login:status=0301", -EIO, "0301" },
+        { "login:status=0302", -EIO, "0302" },
+    };
+
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+        cr_assert_eq(refused_under(RULES(rows[i].rule), false, rows[i].words),
+                rows[i].error, "%s", rows[i].rule);
 }
 
 Test(hostile, luns_that_do_not_open)
 {
-    cr_assert_eq(refused_under(RULES("00:mute"), false), -ETIMEDOUT);
-    cr_assert_eq(refused_under(RULES("00:status=08"), false), -ETIMEDOUT);
-    cr_assert_eq(refused_under(RULES("00:sense=2/4/1"), false), -ETIMEDOUT);
-    cr_assert_eq(refused_under(RULES("00:sense=6/29/0"), false), -EIO);
-    cr_assert_eq(refused_under(RULES("00:sense=2/3a/0"), false), -EIO);
-    cr_assert_eq(refused_under(RULES("00:close"), false), -EIO);
-    cr_assert_eq(refused_under(RULES("00:sense=5/25/0"), false), -ENXIO);
-    cr_assert_eq(refused_under(RULES("00:sensebytes=1"), false), -EIO);
-    cr_assert_eq(refused_under(RULES("12:vanish*1"), false), -ENXIO);
-    cr_assert_eq(refused_under(RULES("9e:sense=5/20/0"), false), -EIO);
-    cr_assert_eq(refused_under(RULES("--block-size", "520"), false), -EINVAL);
-    cr_assert_eq(refused_under(RULES("--block-size", "256"), false), -EINVAL);
-    cr_assert_eq(refused_under(RULES("--block-size", "8192"), false), -EINVAL);
+    static const struct {
+        const char *rules[2];
+        int error;
+        const char *words;
+    } rows[] = {
+        { { "00:mute" }, -ETIMEDOUT, "in time" },
+        { { "00:status=08" }, -ETIMEDOUT, "in time" },
+        { { "00:sense=2/4/1" }, -ETIMEDOUT, "in time" },
+        { { "00:sense=6/29/0" }, -EIO, "UNIT ATTENTION" },
+        { { "00:sense=2/3a/0" }, -EIO, "NOT READY" },
+        { { "00:close" }, -EIO, "ended the session" },
+        { { "00:sense=5/25/0" }, -ENXIO, "no such logical unit" },
+        { { "00:sensebytes=1" }, -EIO, "sense" },
+        { { "12:vanish*1" }, -ENXIO, "no such logical unit" },
+        { { "9e10:sense=5/20/0" }, -EIO, "READ CAPACITY" },
+        { { "--block-size", "520" }, -EINVAL, "520" },
+        { { "--block-size", "256" }, -EINVAL, "256" },
+        { { "--block-size", "8192" }, -EINVAL, "8192" },
+    };
+
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+        cr_assert_eq(refused_under((const char *const[]){ rows[i].rules[0],
+                                           rows[i].rules[1], NULL },
+                             false, rows[i].words),
+                rows[i].error, "%s", rows[i].rules[0]);
 }
 
 Test(hostile, the_barrier_is_waited_for)
 {
-    cr_assert_eq(refused_under(RULES("tmf:mute"), true), -ETIMEDOUT);
-    cr_assert_eq(refused_under(RULES("tmf:response=5"), true), -EIO);
-    cr_assert_eq(refused_under(RULES("tmf:response=ff"), true), -EIO);
+    cr_assert_eq(refused_under(RULES("tmf:mute"), true, "in time"), -ETIMEDOUT);
+    cr_assert_eq(refused_under(RULES("tmf:response=5"), true, "reset"), -EIO);
+    cr_assert_eq(refused_under(RULES("tmf:response=ff"), true, "reset"), -EIO);
 }
 
 Test(hostile, a_reader_never_resets)
@@ -332,7 +411,7 @@ Test(hostile, attentions_at_the_login_are_eaten)
 
     scene_start(&scene,
             RULES("00:sense=6/29/0*4", "12:sense=6/2a/1*2", "00:status=08*2",
-                    "9e:sense=2/4/1*2"));
+                    "9e10:sense=2/4/1*2"));
     scene_open(&scene);
     scene_end(&scene);
 }
@@ -373,7 +452,7 @@ Test(hostile, a_logout_that_is_not_answered_ends_nevertheless)
     struct scene scene;
 
     scene_start(&scene, RULES("logout:mute"));
-    scene.spec.io_timeout_ms = 400;
+    scene.spec.io_timeout_ms = SHORT_MS;
     scene_open(&scene);
     scene_end(&scene);
 }
@@ -468,7 +547,7 @@ Test(hostile, a_storm_of_all_of_it_answers_once_and_never_lies)
         may[i].count = 1;
     scene_start(&scene, arguments);
     memset(scene.bytes, 0, SIZE);
-    scene.spec.io_timeout_ms = 300;
+    scene.spec.io_timeout_ms = 1000;
     scene_open(&scene);
     for (int i = 0; i < STORM_BATCHES; i++) {
         storm_batch(&scene, may, &seed);
