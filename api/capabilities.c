@@ -31,7 +31,7 @@ struct ability {
     const char *tracking, *consistency, *missing;
 };
 
-/* A replica that is made is made in a pool of ours: its creation is always a local one. */
+/* A replica is made in a pool of ours: its creation is always a local one. */
 static const struct ability abilities[] = {
     { CIM_COPY_ASYNC, 2, "Async",
             { ACTION_LOCAL_CREATION, ACTION_LOCAL_ATTACHMENT,

@@ -1,9 +1,9 @@
-/* api/element_make.c - how an element comes to be: an address that is opened once, a fresh
- * file in a pool, a part of another element.
+/* api/element_make.c - how an element comes to be: an address that is opened once, a
+ * fresh file in a pool, a part of another element.
  *
- * All that may wait for a device is done before the clerk's turn; in the turn only rows are
- * looked at. A file whose row was not committed is removed here, or at the next start when
- * the process died in between.
+ * All that may wait for a device is done before the clerk's turn; in the turn only rows
+ * are looked at. A file whose row was not committed is removed here, or at the next
+ * start when the process died in between.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -21,8 +21,8 @@ static void refuse(struct call *call, enum api_verdict verdict, const char *poin
 }
 
 /**
- * What the engine found wrong with the words of the call is 5; with the far side 3 or 4,
- * with ourselves 2.
+ * What the engine found wrong with the words of the call is 5; with the far side 3 or
+ * 4, with ourselves 2.
  */
 static void refuse_probe(struct call *call, bool file, const struct fault *fault)
 {
@@ -308,7 +308,7 @@ bool element_carve(struct element_making *making, struct clerk_turn *turn)
     return true;
 }
 
-/* -- the same thing under two names ------------------------------------------------------- */
+/* -- the same thing under two names ------------------------------------------------ */
 
 struct likeness {
     unsigned count;

@@ -55,7 +55,7 @@ void element_for_engine(const struct store_element *row, struct engine_element *
             element->credentials, sizeof(element->credentials), "%s", row->credentials);
 }
 
-/* -- what overlaps what ------------------------------------------------------------------ */
+/* -- what overlaps what ------------------------------------------------------------ */
 
 enum { OVERLAP_PAGE = 64 };
 
@@ -139,7 +139,7 @@ bool element_complete(struct store_reader *reader, const struct store_element *r
     return complete;
 }
 
-/* -- who holds it ------------------------------------------------------------------------ */
+/* -- who holds it ------------------------------------------------------------------ */
 
 struct holding {
     struct api_outcome *outcome;
@@ -204,7 +204,7 @@ bool element_held(
     return holding.held;
 }
 
-/* -- Usage --------------------------------------------------------------------------------- */
+/* -- Usage ------------------------------------------------------------------------- */
 
 struct usage {
     struct clerk_turn *turn;
@@ -271,7 +271,7 @@ void element_refresh_usage(struct clerk_turn *turn, const struct uuid *id)
     event_row(turn, "InstModification", "Element", "elements", id->text, changed);
 }
 
-/* -- calls ----------------------------------------------------------------------------------- */
+/* -- calls ------------------------------------------------------------------------- */
 
 void element_render(struct call *call, struct store_reader *reader,
         struct writer *writer, const void *element)
@@ -558,7 +558,7 @@ void call_ELEMENT_DELETE(struct call *call)
 {
     struct element_removal removal = { .call = call };
 
-    /* The bytes go after the promise: a crash in between leaves them to the next start. */
+    /* The bytes go after the promise: a crash leaves them to the next start. */
     if (call_commit(call, delete_work, &removal) &&
             call->outcome->verdict == API_DONE && removal.row.pool[0])
         making_undo(call->service, &removal.row.id, removal.row.pool);

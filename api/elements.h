@@ -28,10 +28,11 @@ struct element_making {
 const char *element_type_name(int64_t type);
 bool element_type_parse(const char *name, int64_t *type);
 
-/** Fills address, size, identity... of the row, by opening the element. False: the outcome
-    says why, and nothing was made. */
+/** Fills address, size, identity... of the row, by opening the element. False: the
+    outcome says why, and nothing was made. */
 bool element_register(struct element_making *making);
-/** The same for a fresh file in a pool; until the row is committed it is the caller's to unmake. */
+/** The same for a fresh file in a pool; until the row is committed it is the caller's
+    to unmake. */
 bool element_allocate(struct element_making *making);
 void element_unmake(struct element_making *making);
 

@@ -1,8 +1,9 @@
 /* api/events.c - what has changed, told to those who watch: Inst* indications.
  *
- * An event is a row, put in the transaction of the change it tells of, so that a reader that
- * has seen an event sees the change, and none is lost over a restart. After each commit the
- * clerk publishes the newest number; whoever waits reads rows after the one it has seen.
+ * An event is a row, put in the transaction of the change it tells of, so that a reader
+ * that has seen an event sees the change, and none is lost over a restart. After each
+ * commit the clerk publishes the newest number; whoever waits reads rows after the one
+ * it has seen.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -45,7 +46,7 @@ int64_t api_events_last(struct service *service)
     return last;
 }
 
-/** Wait for an event after @after. Its number's upper bound, 0: none came, -ESHUTDOWN. */
+/** Wait for an event after @after. The newest number, 0: none came, -ESHUTDOWN. */
 static int64_t event_wait(struct service *service, int64_t after, unsigned ms)
 {
     struct instant deadline = instant_add_ms(clock_monotonic(), ms);
@@ -115,8 +116,8 @@ static int events_read(
 }
 
 /**
- * No event has this number yet. A commit is seen by readers a moment before its number is
- * published, so that a watcher may be ahead of what is published: the rows decide.
+ * No event has this number yet. A commit is seen by readers a moment before its number
+ * is published, so that a watcher may be ahead of what is published: the rows decide.
  */
 static bool is_from_the_future(struct service *service, int64_t after)
 {

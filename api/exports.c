@@ -1,5 +1,5 @@
-/* api/exports.c - /elements/{id}/export: what the iSCSI target serves. It serves nothing
- * yet, so no element has an export and none can be made. */
+/* api/exports.c - /elements/{id}/export: what the iSCSI target serves. It serves
+ * nothing yet, so no element has an export and none can be made. */
 #include "api/resource.h"
 
 void call_EXPORT_GET(struct call *call)

@@ -10,7 +10,7 @@
 
 enum { WAIT_MAX_S = 60, RETRY_AFTER_S = 2, PRIORITY_MAX = 3 };
 
-/* -- what a client may ask of it ------------------------------------------------------------ */
+/* -- what a client may ask of it --------------------------------------------------- */
 
 bool job_allows(const struct store_job *job, int64_t request)
 {
@@ -31,7 +31,7 @@ bool job_allows(const struct store_job *job, int64_t request)
     }
 }
 
-/* -- rendered --------------------------------------------------------------------------------- */
+/* -- rendered ---------------------------------------------------------------------- */
 
 /** Up to two numbers of OperationalStatus, then 0. */
 static const int64_t *status_of(int64_t state)
@@ -171,7 +171,7 @@ void job_render(struct call *call, struct store_reader *reader, struct writer *w
     render_actions(writer, job);
 }
 
-/* -- GET -------------------------------------------------------------------------------------- */
+/* -- GET --------------------------------------------------------------------------- */
 
 static const struct list_member list_members[] = {
     { .name = "JobState", .column = JOB_STATE, .type = LIST_CIM, .map = CIM_JOB_STATE },
@@ -240,7 +240,7 @@ void call_JOB_GET(struct call *call)
     store_reader_give(call->service->store, reader);
 }
 
-/* -- PATCH ------------------------------------------------------------------------------------ */
+/* -- PATCH ------------------------------------------------------------------------- */
 
 struct job_change {
     struct call *call;
@@ -315,7 +315,7 @@ void call_JOB_PATCH(struct call *call)
     (void)call_commit(call, change_work, &change);
 }
 
-/* -- DELETE ----------------------------------------------------------------------------------- */
+/* -- DELETE ------------------------------------------------------------------------ */
 
 static bool delete_work(struct clerk_turn *turn, void *context)
 {
@@ -345,7 +345,7 @@ void call_JOB_DELETE(struct call *call)
     (void)call_commit(call, delete_work, call);
 }
 
-/* -- DeleteOnCompletion ------------------------------------------------------------------------ */
+/* -- DeleteOnCompletion ------------------------------------------------------------ */
 
 enum { SWEEP_PAGE = 32 };
 
@@ -407,7 +407,7 @@ unsigned job_sweep(struct service *service)
     return sweep.count;
 }
 
-/* -- errors ------------------------------------------------------------------------------------ */
+/* -- errors ------------------------------------------------------------------------ */
 
 /** What a person can do about it. */
 static const char *recommended(int64_t cause)

@@ -4,12 +4,14 @@
 
 #include "api/resource.h"
 
-/** May RequestStateChange ask @request (2 Start .. 5 Kill) of it now? What `Actions` lists. */
+/** May RequestStateChange ask @request (2 Start .. 5 Kill) of it now? What `Actions`
+    lists. */
 bool job_allows(const struct store_job *job, int64_t request);
 
 /**
- * Remove jobs with DeleteOnCompletion whose TimeBeforeRemoval is over, a page a call, in a
- * transaction of its own: none may be open. The clerk's thread. Returns how many went.
+ * Remove jobs with DeleteOnCompletion whose TimeBeforeRemoval is over, a page a call,
+ * in a transaction of its own: none may be open. The clerk's thread. Returns how many
+ * went.
  */
 unsigned job_sweep(struct service *service);
 

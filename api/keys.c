@@ -1,9 +1,9 @@
-/* api/keys.c - idempotency keys: the outcome of an answer 0 or 4096 is kept a day, in the
- * transaction of the change, and given again to who asks again.
+/* api/keys.c - idempotency keys: the outcome of an answer 0 or 4096 is kept a day, in
+ * the transaction of the change, and given again to who asks again.
  *
- * A key belongs to the call and the path it was used on. While its first call runs it is in
- * a list in memory; the row is looked for only after the key is in the list, so that the
- * second of two callers finds either the first one under way or its row.
+ * A key belongs to the call and the path it was used on. While its first call runs it
+ * is in a list in memory; the row is looked for only after the key is in the list, so
+ * that the second of two callers finds either the first one under way or its row.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -127,7 +127,7 @@ static void key_leave(struct keys *keys, struct key *key)
     pthread_mutex_unlock(&keys->lock);
 }
 
-/* -- the outcome as text: four lines, then the body ---------------------------------------- */
+/* -- the outcome as text: four lines, then the body -------------------------------- */
 
 static char *outcome_text(const struct api_outcome *outcome)
 {
@@ -185,7 +185,7 @@ static bool outcome_from_text(struct api_outcome *outcome, const char *text)
     return *text == '\0' || outcome->body;
 }
 
-/* -- a call -------------------------------------------------------------------------------- */
+/* -- a call ------------------------------------------------------------------------ */
 
 /** True: go on, the key is new. */
 static bool key_look(struct call *call, const struct key *key)

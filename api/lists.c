@@ -1,8 +1,9 @@
 /* api/lists.c - lists: limit, cursor, Since, filters; members newest first.
  *
- * A page is found as ids, then each row is read and rendered: a render may ask the reader
- * for other rows, which it could not while the reader is in the middle of a list.
- * The cursor is the id of the last member: rows made meanwhile are newer and shift nothing.
+ * A page is found as ids, then each row is read and rendered: a render may ask the
+ * reader for other rows, which it could not while the reader is in the middle of a
+ * list. The cursor is the id of the last member: rows made meanwhile are newer and
+ * shift nothing.
  */
 #include <errno.h>
 #include <inttypes.h>

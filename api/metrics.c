@@ -1,5 +1,6 @@
-/* api/metrics.c - figures as Prometheus text: families of relationships, jobs, copies, the
- * store, the pools. No label has more values than there are relationships or pools. */
+/* api/metrics.c - figures as Prometheus text: families of relationships, jobs, copies,
+ * the store, the pools. No label has more values than there are relationships or
+ * pools. */
 #include "api/metrics.h"
 
 #include <inttypes.h>
@@ -27,7 +28,7 @@ static unsigned method_index(const char *name)
     return i;
 }
 
-/* -- counted ----------------------------------------------------------------------------- */
+/* -- counted ----------------------------------------------------------------------- */
 
 /** Upper bounds, seconds. */
 static const unsigned bounds[METRIC_BUCKETS] = { 1, 5, 15, 60, 300, 900, 3600, 14400,
@@ -60,7 +61,7 @@ void metrics_job_ended(struct metrics *metrics, const struct store_job *job)
     times_add(&metrics->queue_wait, job->submitted, job->started);
 }
 
-/* -- printed ----------------------------------------------------------------------------- */
+/* -- printed ----------------------------------------------------------------------- */
 
 static void family(FILE *to, const char *name, const char *type, const char *help)
 {
@@ -98,7 +99,7 @@ static void times_print(
             sum / 1000, sum % 1000, name, total);
 }
 
-/* -- relationships ------------------------------------------------------------------------- */
+/* -- relationships ----------------------------------------------------------------- */
 
 struct pair {
     struct uuid id, source;
@@ -225,7 +226,7 @@ static void pairs_print(FILE *to, const struct pairs *pairs)
             "PercentSynced, 0 to 1.", pair_ratio);
 }
 
-/* -- jobs ------------------------------------------------------------------------------------ */
+/* -- jobs -------------------------------------------------------------------------- */
 
 struct live {
     uint64_t count[METRIC_METHODS][STATES];
@@ -292,7 +293,7 @@ static void jobs_print(FILE *to, const struct live *live, struct metrics *metric
             "From the call to the start of its job.", &metrics->queue_wait);
 }
 
-/* -- the engine, the store, the pools ---------------------------------------------------------- */
+/* -- the engine, the store, the pools ---------------------------------------------- */
 
 static void engine_print(FILE *to, struct service *service)
 {

@@ -1,5 +1,5 @@
-/* api/metrics.h - what is counted as it happens; the rest of the figures is read from the
- * rows and the engine when somebody asks. Private to api/. Any thread. */
+/* api/metrics.h - what is counted as it happens; the rest of the figures is read from
+ * the rows and the engine when somebody asks. Private to api/. Any thread. */
 #ifndef API_METRICS_H
 #define API_METRICS_H
 

@@ -1,6 +1,7 @@
-/* api/pipes.c - /pipes: peer-to-peer connections that a remote pair may be scoped by. The
- * portals are checked against the same list that guards connections, so that a pipe cannot
- * name what could never be used. A pipe is held by the pairs that refer to it. */
+/* api/pipes.c - /pipes: peer-to-peer connections that a remote pair may be scoped by.
+ * The portals are checked against the same list that guards connections, so that a pipe
+ * cannot name what could never be used. A pipe is held by the pairs that
+ * refer to it. */
 #include "api/pipes.h"
 
 #include <errno.h>

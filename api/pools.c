@@ -1,5 +1,6 @@
-/* api/pools.c - /pools: the directories that elements are allocated in. They come from the
- * options and change only with a restart; what is free in them changes all the time. */
+/* api/pools.c - /pools: the directories that elements are allocated in. They come from
+ * the options and change only with a restart; what is free in them changes all the
+ * time. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,5 +1,5 @@
-/* api/resource.h - what the resources have in common: a row by the path's {id}, a row as
- * the answer, refusals from problems, texts for rows. Private to api/.
+/* api/resource.h - what the resources have in common: a row by the path's {id}, a row
+ * as the answer, refusals from problems, texts for rows. Private to api/.
  */
 #ifndef API_RESOURCE_H
 #define API_RESOURCE_H
@@ -24,7 +24,7 @@ bool call_find(struct call *call, struct store_reader *reader, enum store_table 
 bool turn_find(
         struct call *call, struct clerk_turn *turn, enum store_table table, void *row);
 
-/** The outcome: 5, or 1 when nothing worse than that, with every problem of the call. */
+/** The outcome: 5, or 1 when nothing is worse, with every problem of the call. */
 void call_refuse(struct call *call);
 
 /** False: there is a parameter in the query; the outcome is MALFORMED. */
@@ -50,8 +50,8 @@ void call_done(struct call *call);
 void call_malformed(struct call *call, const char *format, ...)
         __attribute__((format(printf, 2, 3)));
 
-/** Event of a row that has come, changed or gone. @changed: takes the writer of the members
-    that changed; NULL: none. */
+/** Event of a row that has come, changed or gone. @changed: takes the writer of the
+    members that changed; NULL: none. */
 void event_row(struct clerk_turn *turn, const char *kind, const char *type,
         const char *collection, const char *id, struct writer *changed);
 
@@ -61,7 +61,7 @@ bool texts_to_json(char *json, size_t room, size_t count, const char *const *tex
 /** "ElementName" left out: @type and the end of the id. */
 void name_make(char name[STORE_NAME], const char *type, const struct uuid *id);
 
-/** [A-Za-z0-9._-], 1..64, no leading dot: names a file in a directory and nothing else. */
+/** [A-Za-z0-9._-], 1..64, no leading dot: names a file and nothing else. */
 bool word_is_plain(const char *word);
 
 /** ReturnValueName as the method of that name spells it. */

@@ -1,5 +1,5 @@
-/* api/results.c - /results: every method call, refused ones too, with its inputs, its caller
- * and its return code. */
+/* api/results.c - /results: every method call, refused ones too, with its inputs, its
+ * caller and its return code. */
 #include <stdio.h>
 
 #include "api/resource.h"

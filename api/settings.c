@@ -1,5 +1,5 @@
-/* api/settings.c - /settings: a Goal with a name, to be referred to by TargetSettingGoal.
- * What refers to it takes a copy, so a setting is held by nobody. */
+/* api/settings.c - /settings: a Goal with a name, to be referred to by
+ * TargetSettingGoal. What refers to it takes a copy, so a setting is held by nobody. */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -165,7 +165,7 @@ static char *setting_object(const struct store_setting *setting)
     return name ? body_patch(setting->body, name, strlen(name)) : NULL;
 }
 
-/** RFC 7396: the patch over what is there, then decoded as if it had been sent whole. */
+/** RFC 7396: the patch over what is there, then decoded as if sent whole. */
 static bool patch_decode(struct call *call, const struct store_setting *setting,
         struct setting_input *input)
 {
