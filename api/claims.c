@@ -197,7 +197,8 @@ bool claim_take(
 
     claim->root = uuid_is_none(&element->of) ? element->id : element->of;
     pthread_mutex_lock(&service->claims_lock);
-    while (claim_find(service, &claim->root) && result != ETIMEDOUT)
+    while (claim_find(service, &claim->root) && result != ETIMEDOUT &&
+            !service->draining)
         result = pthread_cond_timedwait(
                 &service->claims_free, &service->claims_lock, &due);
     claim->taken = !claim_find(service, &claim->root);

@@ -189,6 +189,16 @@ static void pair_job_follows(
     job_put(turn, &job, false);
 }
 
+/** The target is there already: nothing is reserved for it. */
+static bool attach_reserve(struct attach *attach)
+{
+    if (!attach->input.goal.given_thin_reserve || attach->input.goal.thin_reserve == 0)
+        return true;
+    return refuse(attach, API_NOT_SUPPORTED, CIM_NOT_SUPPORTED, "/Goal",
+            "ThinProvisionedInitialReserve is not supported for a target that is "
+            "there");
+}
+
 static bool pair_goal(struct attach *attach, struct clerk_turn *turn, bool *changed)
 {
     struct store_replica *replica = &attach->replica;
@@ -202,7 +212,8 @@ static bool pair_goal(struct attach *attach, struct clerk_turn *turn, bool *chan
                     &attach->call->problems) != 0)
         goal_init(&goal);
     goal_merge(&goal, &attach->input.goal);
-    if (!replica_take_goal(attach->call, replica, &goal, "/Goal"))
+    if (!attach_reserve(attach) ||
+            !replica_take_goal(attach->call, replica, &goal, "/Goal"))
         return false;
     if (!uuid_is_none(&replica->pipe) &&
             turn_get(turn, STORE_PIPE, replica->pipe.text, &attach->pipe))
@@ -296,7 +307,8 @@ static bool attach_goal(struct attach *attach)
     replica->source = attach->source.id;
     replica->copy_type = attach->input.copy_type;
     replica->replica_type = CIM_REPLICA_FULL_COPY;
-    if (!replica_take_goal(attach->call, replica, &attach->input.goal, "/Goal"))
+    if (!attach_reserve(attach) ||
+            !replica_take_goal(attach->call, replica, &attach->input.goal, "/Goal"))
         return false;
     if (attach->input.has_pipe)
         replica->limit = limit_least(replica->limit, attach->pipe.limit);
@@ -400,6 +412,8 @@ void call_REPLICA_ATTACH(struct call *call)
         return;
     if (exists)
         (void)call_commit(call, pair_work, &attach);
+    else if (call->request->if_match)
+        outcome_fail(call->outcome, API_PRECONDITION, -1, "there is no pair yet");
     else if (attach_goal(&attach) && attach_claim(&attach) && attach_probe(&attach))
         (void)call_commit(call, attach_work, &attach);
     claim_drop(call->service, &attach.claim);

@@ -279,14 +279,13 @@ static int64_t priority_of_goal(const struct goal *goal)
     }
 }
 
-bool replica_take_goal(struct call *call, struct store_replica *replica,
-        const struct goal *goal, const char *pointer)
+/** What the CopyType gives no meaning to is not stored as if it had one. */
+static bool goal_suits(struct call *call, int64_t copy_type, const struct goal *goal,
+        const char *pointer)
 {
-    char *text;
-    size_t length;
+    char detail[120];
 
-    if (replica->copy_type == CIM_COPY_UNSYNC_UNASSOC &&
-            goal->given_initial_synchronization &&
+    if (copy_type == CIM_COPY_UNSYNC_UNASSOC && goal->given_initial_synchronization &&
             goal->initial_synchronization == CIM_INITIAL_DO_NOT_START) {
         outcome_fail(call->outcome, API_INVALID, CIM_INVALID_PARAMETER,
                 "InitialSynchronization Do Not Start: UnSyncUnAssoc is nothing but its "
@@ -294,6 +293,25 @@ bool replica_take_goal(struct call *call, struct store_replica *replica,
         outcome_pointer(call->outcome, pointer, "InitialSynchronization 3");
         return false;
     }
+    if (!goal->given_desired_rpo || copy_type == CIM_COPY_ASYNC ||
+            copy_type == CIM_COPY_SYNC)
+        return true;
+    (void)snprintf(detail, sizeof(detail), "DesiredRPO is not supported for %s",
+            cim_name(CIM_COPY_TYPE, copy_type));
+    outcome_fail(call->outcome, API_NOT_SUPPORTED, CIM_NOT_SUPPORTED,
+            "%s: it is no mirror", detail);
+    outcome_pointer(call->outcome, pointer, detail);
+    return false;
+}
+
+bool replica_take_goal(struct call *call, struct store_replica *replica,
+        const struct goal *goal, const char *pointer)
+{
+    char *text;
+    size_t length;
+
+    if (!goal_suits(call, replica->copy_type, goal, pointer))
+        return false;
     text = goal_text(goal);
     length = text ? strlen(text) : 0;
     if (!text || length >= sizeof(replica->goal)) {

@@ -205,6 +205,9 @@ void service_drain(struct service *service)
     service->draining = true;
     pthread_cond_broadcast(&service->wake);
     pthread_mutex_unlock(&service->wake_lock);
+    pthread_mutex_lock(&service->claims_lock);
+    pthread_cond_broadcast(&service->claims_free);
+    pthread_mutex_unlock(&service->claims_lock);
 }
 
 void service_destroy(struct service *service)

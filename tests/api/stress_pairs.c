@@ -73,8 +73,7 @@ static void step(uint64_t *seed, char job[37])
     case 1:
         snprintf(body, sizeof(body),
                 "{\"SourceElement\":\"%s\",\"CopyType\":%d,\"Goal\":{"
-                "\"BandwidthLimit\":%d,"
-                "\"DesiredRPO\":10}}",
+                "\"BandwidthLimit\":%d}}",
                 sources[seed_below(seed, SOURCES)], types[seed_below(seed, 3)],
                 seed_below(seed, 2) ? 1 << 20 : 0);
         (void)call(API_REPLICA_ATTACH, target, body, job);

@@ -155,6 +155,13 @@ Test(attach, what_does_not_fit_is_invalid)
                     source, source),
             "INVALID", 5);
     refused(attach(target, source, 3, ""), "NOT_SUPPORTED", 1);
+    refused(attach(target, source, 4, ",\"Goal\":{\"DesiredRPO\":60}"), "NOT_SUPPORTED",
+            1);
+    refused(attach(target, source, 2,
+                    ",\"Goal\":{\"ThinProvisionedInitialReserve\":4096}"),
+            "NOT_SUPPORTED", 1);
+    refused(attach(target, source, 5, ",\"Goal\":{\"InitialSynchronization\":3}"),
+            "INVALID", 5);
     refused(attach(target, source, 4095, ""), "INVALID", 5);
     refused(attach(target, source, 4096, ""), "NOT_SUPPORTED", 1);
 }
