@@ -139,6 +139,15 @@ Test(expire, results_by_time_and_number)
     LEFT(STORE_RESULT, 10, 9, 8, 7);
 }
 
+/* Two by age, then more by number than the step has room for. */
+Test(expire, a_step_is_never_larger_than_asked)
+{
+    for (unsigned i = 1; i <= 10; i++)
+        result_put(i, 100 * i);
+    cr_assert_eq(store_expire(rig.store, 201, 3, OVER, 0, 4), 4);
+    LEFT(STORE_RESULT, 10, 9, 8, 7, 6, 5);
+}
+
 Test(expire, events_from_the_front_only)
 {
     struct store_reader *own = store_own_reader(rig.store);
