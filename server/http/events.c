@@ -53,14 +53,13 @@ static bool stream_take(void *context, const struct api_event *event)
     return stream->frames.length < FRAMES_MAX && !stream->frames.failed;
 }
 
-/* What was asked to replay is gone. What api/ may have delivered with that news is dropped:
-   the client reads everything anew, and goes on from the newest event there is now. */
-static void stream_reset(struct stream *stream, int64_t newest)
+/* What was asked to replay is gone: the client reads everything anew, and goes on from the
+   newest event there is now. */
+static void stream_reset(struct stream *stream)
 {
-    stream->frames.length = 0;
-    stream->after = newest;
-    text_print(
-            &stream->frames, "id: %lld\nevent: Reset\ndata: {}\n\n", (long long)newest);
+    stream->after = api_events_last(stream->http->service);
+    text_print(&stream->frames, "id: %lld\nevent: Reset\ndata: {}\n\n",
+            (long long)stream->after);
 }
 
 static bool client_is_gone(const struct stream *stream)
@@ -75,7 +74,6 @@ static void stream_gather(struct stream *stream)
 {
     while (stream->frames.length == 0 && !stream->over) {
         uint64_t left = instant_ms_until(clock_monotonic(), stream->quiet);
-        int64_t newest = api_events_last(stream->http->service);
         bool reset = false;
         int result;
 
@@ -86,7 +84,7 @@ static void stream_gather(struct stream *stream)
         result = api_events(stream->http->service, stream->after,
                 left < LOOK_MS ? (unsigned)left : LOOK_MS, &reset, stream_take, stream);
         if (reset)
-            stream_reset(stream, newest);
+            stream_reset(stream);
         stream->over = stream->frames.failed || (result < 0 && !reset) ||
                 atomic_load(&stream->http->draining) || client_is_gone(stream);
     }
@@ -185,6 +183,7 @@ static enum MHD_Result stream_start(struct exchange *x, struct stream *stream)
     (void)MHD_add_response_header(response, "Content-Type", "text/event-stream");
     (void)MHD_add_response_header(response, "X-Accel-Buffering", "no");
     x->streams = true;
+    x->hang_up = true; /* nothing is asked after a stream */
     guest_arm(x->guest, x->http->options.deadline_ms);
     return answer_queue(x, 200, response);
 }

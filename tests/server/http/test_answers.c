@@ -301,15 +301,15 @@ Test(answers, a_body_of_64_kib_is_taken_and_one_byte_more_is_413)
 
 Test(answers, an_endless_body_is_cut)
 {
+    static const char start[] =
+            "POST /replicas HTTP/1.1\r\n" HOST "Content-Type: application/json\r\n"
+            "Transfer-Encoding: chunked\r\n\r\n";
     char *piece = malloc(1 << 20), text[4096];
     int fd = raw_open(rig.address), sent = 0;
     bool alive = true, ended = false;
 
     memset(piece, 'a', 1 << 20);
-    cr_assert(raw_send(fd,
-            "POST /replicas HTTP/1.1\r\n" HOST "Content-Type: application/json\r\n"
-            "Transfer-Encoding: chunked\r\n\r\n",
-            101));
+    cr_assert(raw_send(fd, start, sizeof(start) - 1));
     for (; alive && sent < 64; sent++)
         alive = raw_send(fd, "100000\r\n", 8) && raw_send(fd, piece, 1 << 20) &&
                 raw_send(fd, "\r\n", 2);

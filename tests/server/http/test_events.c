@@ -154,25 +154,30 @@ Test(events, a_quiet_stream_is_kept_alive)
     close(fd);
 }
 
+/* Long before there is anything to send. */
 Test(events, who_went_away_gives_the_place_back)
 {
     struct instant due = instant_add_ms(clock_monotonic(), PATIENCE_MS);
+    struct rig quiet = rig_start((struct http_options){ .keep_alive_ms = 600000 });
     struct http_answer answer;
     int fds[8];
     bool left = false;
 
     for (int i = 0; i < 8; i++) {
-        fds[i] = stream_open("/events", "");
+        fds[i] = raw_open(quiet.address);
+        cr_assert(raw_send(fds[i], "GET /events HTTP/1.1\r\n" HOST "\r\n", 41));
         until(fds[i], "retry: 3000\n\n");
     }
     for (int i = 0; i < 8; i++)
         close(fds[i]);
     while (!left && !instant_reached(clock_monotonic(), due)) {
-        cr_assert(http_send(rig.health, "GET", "/metrics", NULL, NULL, &answer) == 200);
+        cr_assert(
+                http_send(quiet.health, "GET", "/metrics", NULL, NULL, &answer) == 200);
         left = strstr(answer.body, "replicad_http_waiters 0\n") != NULL;
         http_answer_release(&answer);
     }
     cr_assert(left);
+    rig_stop(&quiet);
 }
 
 Test(events, a_thousand_arrive_in_order)

@@ -3,8 +3,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "server/http/endpoint.h"
 #include "server/http/body.h"
+#include "server/http/endpoint.h"
 #include "server/http/guard.h"
 #include "server/http/idempotency.h"
 #include "server/http/prefer.h"
