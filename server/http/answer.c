@@ -49,7 +49,7 @@ enum MHD_Result answer_queue(
     x->status = status;
     if (!x->streams) { /* before it is queued: who reads the answer finds it counted */
         answer_account(x);
-        guest_arm(x->guest, x->http->options.deadline_ms);
+        guest_arm(x->guest, x->listener->deadline_ms);
     }
     result = MHD_queue_response(x->connection, (unsigned)status, response);
     MHD_destroy_response(response);

@@ -110,7 +110,7 @@ static ssize_t stream_read(void *context, uint64_t position, char *to, size_t ro
         left = room;
     memcpy(to, stream->frames.bytes + stream->sent, left);
     stream->sent += left;
-    guest_arm(stream->x->guest, stream->http->options.deadline_ms);
+    guest_arm(stream->x->guest, stream->x->listener->deadline_ms);
     return (ssize_t)left;
 }
 
@@ -184,7 +184,7 @@ static enum MHD_Result stream_start(struct exchange *x, struct stream *stream)
     (void)MHD_add_response_header(response, "X-Accel-Buffering", "no");
     x->streams = true;
     x->hang_up = true; /* nothing is asked after a stream */
-    guest_arm(x->guest, x->http->options.deadline_ms);
+    guest_arm(x->guest, x->listener->deadline_ms);
     return answer_queue(x, 200, response);
 }
 

@@ -49,7 +49,7 @@ void *exchange_begin(void *context, const char *uri, struct MHD_Connection *conn
     x->began = clock_monotonic();
     x->prefer.wait_s = -1;
     endpoint_format_host(client ? client->client_addr : NULL, x->caller);
-    guest_hasten(x->guest, x->http->options.deadline_ms);
+    guest_hasten(x->guest, listener->deadline_ms);
     return x;
 }
 
@@ -279,9 +279,9 @@ void exchange_end(void *context, struct MHD_Connection *connection, void **slot,
         pthread_mutex_unlock(&http->lock);
     }
     if (reason == MHD_REQUEST_TERMINATED_COMPLETED_OK) {
-        guest_arm(x->guest, http->options.idle_s * 1000 + http->options.deadline_ms);
+        guest_arm(x->guest, x->listener->idle_s * 1000 + x->listener->deadline_ms);
         (void)MHD_set_connection_option(
-                connection, MHD_CONNECTION_OPTION_TIMEOUT, http->options.idle_s);
+                connection, MHD_CONNECTION_OPTION_TIMEOUT, x->listener->idle_s);
     }
     exchange_free(x);
 }

@@ -35,6 +35,7 @@ struct listener {
     struct MHD_Daemon *daemon;
     bool health;
     bool quiet; /* its listening socket is closed */
+    unsigned deadline_ms, idle_s; /* the options', or less for health */
     char address[ENDPOINT_TEXT];
 };
 

@@ -18,7 +18,8 @@ enum {
     BACKLOG = 511,
     SURPLUS = 32, /* connections over the limit that still get their 503 */
     HEALTH_LIMIT = 64,
-    SURPLUS_MS = 2000, /* what a surplus connection and a health probe get to ask */
+    SURPLUS_MS = 2000, /* what a surplus connection gets to ask */
+    HEALTH_S = 5, /* probes are short: who holds a place there is cut early */
 };
 
 __attribute__((format(printf, 2, 0))) static void library_log(
@@ -39,7 +40,7 @@ static void connection_notify(void *context, struct MHD_Connection *connection,
 {
     struct listener *listener = context;
     struct http *http = listener->http;
-    unsigned due_ms = http->options.idle_s * 1000 + http->options.deadline_ms;
+    unsigned due_ms = listener->idle_s * 1000 + listener->deadline_ms;
     const union MHD_ConnectionInfo *info;
     struct guest *guest;
 
@@ -89,8 +90,8 @@ static int listener_start(
             MHD_OPTION_EXTERNAL_LOGGER, library_log, NULL, MHD_OPTION_SOCK_ADDR,
             &address.storage, MHD_OPTION_THREAD_STACK_SIZE, (size_t)STACK,
             MHD_OPTION_CONNECTION_LIMIT, limit, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-            (size_t)CONNECTION_MEMORY, MHD_OPTION_CONNECTION_TIMEOUT,
-            http->options.idle_s, MHD_OPTION_LISTEN_BACKLOG_SIZE, (unsigned)BACKLOG,
+            (size_t)CONNECTION_MEMORY, MHD_OPTION_CONNECTION_TIMEOUT, listener->idle_s,
+            MHD_OPTION_LISTEN_BACKLOG_SIZE, (unsigned)BACKLOG,
             MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_URI_LOG_CALLBACK,
             exchange_begin, listener, MHD_OPTION_NOTIFY_COMPLETED, exchange_end,
             listener, MHD_OPTION_NOTIFY_CONNECTION, connection_notify, listener,
@@ -152,22 +153,31 @@ static struct http *http_allocate(
     return NULL;
 }
 
+static int listener_add(
+        struct http *http, const char *endpoint, bool health, struct fault *fault)
+{
+    struct listener *listener = &http->listeners[http->listener_count++];
+
+    listener->http = http;
+    listener->health = health;
+    listener->deadline_ms = http->options.deadline_ms;
+    listener->idle_s = http->options.idle_s;
+    if (health && listener->deadline_ms > HEALTH_S * 1000)
+        listener->deadline_ms = HEALTH_S * 1000;
+    if (health && listener->idle_s > HEALTH_S)
+        listener->idle_s = HEALTH_S;
+    return listener_start(listener, endpoint, fault);
+}
+
 static int listeners_start(
         struct http *http, const struct http_options *options, struct fault *fault)
 {
     int result = 0;
 
-    for (size_t i = 0; result == 0 && i < options->address_count; i++) {
-        struct listener *listener = &http->listeners[http->listener_count++];
-        listener->http = http;
-        result = listener_start(listener, options->addresses[i], fault);
-    }
-    if (result == 0 && options->health) {
-        struct listener *listener = &http->listeners[http->listener_count++];
-        listener->http = http;
-        listener->health = true;
-        result = listener_start(listener, options->health, fault);
-    }
+    for (size_t i = 0; result == 0 && i < options->address_count; i++)
+        result = listener_add(http, options->addresses[i], false, fault);
+    if (result == 0 && options->health)
+        result = listener_add(http, options->health, true, fault);
     return result;
 }
 
