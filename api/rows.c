@@ -246,6 +246,7 @@ static struct uuid *ids_of(
             query->before = last.text;
         }
     } while (got == (int)query->limit);
+    query->before = NULL;
     *count = turn->error ? 0 : ids.count;
     return ids.list;
 }
