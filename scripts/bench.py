@@ -1,32 +1,30 @@
 """The cases of scripts/bench: replicad beside a named peer, in turn, A B A B.
 
-Every figure is the median over pairs of peer/ours (wall, more is better for us) and
-ours/peer (CPU seconds of the client, less is better for us), with the smallest and the
-largest pair in brackets. The daemon's CPU is its own utime and stime; the peer's is that
-of its finished process. Both sides end with the data flushed.
+Every ratio is the median over pairs, with the smallest and the largest in brackets:
+throughput is the peer's wall time over ours, CPU is ours over the peer's. Ours counts all
+CPU time of the daemon's process between the call and the end of its job, the peer's that
+of its finished process. Both sides end with the data flushed. The peer's setting is the
+one with the best median in runs before the pairs. After every run of ours the target is
+compared with the source by cmp; before every run of either it is spoiled.
 """
 import argparse
+import datetime
 import json
 import os
 import platform
-import resource
-import shutil
+import re
 import signal
-import socket
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
-import urllib.error
-import urllib.request
 
-MIB = 1 << 20
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-BINARY = os.path.join(ROOT, "build/release/replicad")
-TARGET = "iqn.2026-11.example:bench"
-TICK = os.sysconf("SC_CLK_TCK")
+from bench_world import (ENDED, MIB, ROOT, STEP, Daemon, Running, Sample, Tgt, World, claim, equal,
+                         free_port, process_cpu, process_peak, room_for, run, spawn, spread)
+
+PEER = os.path.join(ROOT, "scripts/bench.peer")
 CASES = {}
+VERDICTS = []
 
 
 def case(function):
@@ -34,556 +32,605 @@ def case(function):
     return function
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+def say(text):
+    print(text, flush=True)
 
 
-def run(*command, check=True, **options):
-    return subprocess.run(command, check=check, stdout=subprocess.DEVNULL,
-                          stderr=subprocess.DEVNULL, **options)
+def goal(name, what, values, relation, limit, digits=2):
+    """One figure beside its goal, remembered for the last line."""
+    values = values if isinstance(values, list) else [values]
+    figure = statistics.median(values)
+    met = figure >= limit if relation == ">=" else figure <= limit
+    VERDICTS.append((name, what, met, figure / limit))
+    shown = spread(values, digits) if len(values) > 1 else f"{figure:.{digits}f}"
+    return f"{what} {shown}, goal {relation} {limit}: {'met' if met else 'MISSED'}"
 
 
-def run_timed(command):
-    """Wall and CPU seconds of one finished command."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    began = time.monotonic()
-    run(*command)
-    wall = time.monotonic() - began
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return wall, (after.ru_utime + after.ru_stime) - (before.ru_utime + before.ru_stime)
+def seconds(samples, part):
+    return statistics.median(getattr(sample, part) for sample in samples)
 
 
-class Tgt:
-    """One tgtd with one target; LUNs over files on tmpfs."""
+# -- peers -------------------------------------------------------------------------------
 
-    def __init__(self, world, segment=None):
-        self.port, self.control = free_port(), free_port()
-        self.directory = tempfile.mkdtemp(dir=world.shm)
-        self.environment = dict(os.environ, TGT_IPC_SOCKET=self.directory + "/socket")
-        self.process = subprocess.Popen(
-            ["tgtd", "-f", "-C", str(self.control), "--iscsi", f"portal=127.0.0.1:{self.port}"],
-            env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 10
-        while self.admin("--mode", "sys", "--op", "show", check=False).returncode:
-            if time.monotonic() > deadline:
-                raise RuntimeError("tgtd does not start")
-            time.sleep(0.05)
-        self.admin("--mode", "target", "--op", "new", "--tid", "1", "-T", TARGET)
-        self.admin("--mode", "target", "--op", "bind", "--tid", "1", "-I", "ALL")
-        if segment:
-            for key in ("MaxRecvDataSegmentLength", "MaxXmitDataSegmentLength",
-                        "FirstBurstLength", "MaxBurstLength"):
-                self.admin("--mode", "target", "--op", "update", "--tid", "1",
-                           "--name", key, "--value", str(segment))
-
-    def admin(self, *words, check=True):
-        return run("tgtadm", "-C", str(self.control), "--lld", "iscsi", *words, check=check,
-                   env=self.environment)
-
-    def lun(self, number, path, thin=False):
-        self.admin("--mode", "logicalunit", "--op", "new", "--tid", "1", "--lun", str(number),
-                   "-b", path)
-        params = f"scsi_id=B{self.port}{number},scsi_sn=B{self.port}{number}"
-        if thin:
-            params += ",thin_provisioning=1"
-        self.admin("--mode", "logicalunit", "--op", "update", "--tid", "1", "--lun",
-                   str(number), "--params", params)
-        return f"iscsi://127.0.0.1:{self.port}/{TARGET}/{number}"
-
-    def cpu(self):
-        return process_cpu(self.process.pid)
-
-    def stop(self):
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
-        shutil.rmtree(self.directory, ignore_errors=True)
-
-
-def process_cpu(pid):
-    with open(f"/proc/{pid}/stat", encoding="ascii") as stat:
-        fields = stat.read().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / TICK
-
-
-class Daemon:
-    def __init__(self, world, *options, pool=None):
-        self.directory = tempfile.mkdtemp(dir=world.shm)
-        self.pool = pool or os.path.join(self.directory, "pool")
-        self.process = subprocess.Popen(
-            [BINARY, "--data-dir", os.path.join(self.directory, "data"),
-             "--http", "127.0.0.1:0", "--iscsi", "127.0.0.1:0", "--log-level", "error",
-             "--pool", f"default={self.pool}", *options],
-            stdout=subprocess.PIPE, text=True)
-        ready = self.process.stdout.readline()
-        self.http = dict(word.split("=", 1) for word in ready.split()[2:])["http"]
-
-    def call(self, method, path, body=None):
-        request = urllib.request.Request(
-            f"http://{self.http}{path}", method=method,
-            data=json.dumps(body).encode() if body is not None else None,
-            headers={"Content-Type": "application/json"})
-        try:
-            with urllib.request.urlopen(request, timeout=100) as answer:
-                text = answer.read()
-        except urllib.error.HTTPError as error:
-            raise RuntimeError(f"{method} {path}: {error.read().decode()}") from error
-        return json.loads(text) if text else None
-
-    def element(self, address, kind="StorageVolume"):
-        return self.call("POST", "/elements", {"Type": kind, "ElementName": "bench",
-                                               "Address": address})["Id"]
-
-    def attach(self, source, target, copy_type=5, goal=None):
-        body = {"SourceElement": source, "CopyType": copy_type}
-        if goal:
-            body["Goal"] = goal
-        return self.call("POST", f"/replicas/{target}/attach", body)
-
-    def job(self, path):
-        while True:
-            job = self.call("GET", path + "?wait=60")
-            if job["JobState"] in (7, 8, 9, 10):
-                if job["JobState"] != 7:
-                    raise RuntimeError(f"the job failed: {job['ErrorDescription']}")
-                return job
-
-    def cpu(self):
-        return process_cpu(self.process.pid)
-
-    def peak(self):
-        with open(f"/proc/{self.process.pid}/status", encoding="ascii") as status:
-            for line in status:
-                if line.startswith("VmHWM"):
-                    return int(line.split()[1]) / 1024
-        return 0.0
-
-    def written(self):
-        """Bytes handed to write system calls: sockets and files."""
-        with open(f"/proc/{self.process.pid}/io", encoding="ascii") as io:
-            return int(dict(line.split(": ") for line in io)["wchar"])
-
-    def timed(self, start):
-        """Wall and CPU seconds from the call to the end of its job, and the job."""
-        cpu, began = self.cpu(), time.monotonic()
-        job = self.job(start()["Job"])
-        return time.monotonic() - began, self.cpu() - cpu, job
-
-    def stop(self):
-        self.process.terminate()
-        self.process.wait()
-        shutil.rmtree(self.directory, ignore_errors=True)
-
-
-class World:
-    """What a case works with; everything it made is taken away after it."""
-
-    def __init__(self, arguments):
-        self.pairs, self.size = arguments.pairs, arguments.size * MIB
-        self.shm = tempfile.mkdtemp(prefix="replicad-bench-", dir="/dev/shm")
-        self.things = []
-
-    def tgt(self, **options):
-        return self.keep(Tgt(self, **options))
-
-    def daemon(self, *options, **more):
-        return self.keep(Daemon(self, *options, **more))
-
-    def keep(self, thing):
-        self.things.append(thing)
-        return thing
-
-    def file(self, name, size, dense=1.0, directory=None, holes=False):
-        """Noise; with @dense below 1, that share of 64 KiB blocks in runs, the rest zeros."""
-        path = os.path.join(directory or self.shm, name)
-        noise, step = os.urandom(4 * MIB), 64 << 10
-        with open(path, "wb") as file:
-            if dense == 1.0:
-                for _ in range(0, size, len(noise)):
-                    file.write(noise[:size - file.tell()])
-            else:
-                period = int(step / dense)
-                if not holes:
-                    for _ in range(0, size, len(noise)):
-                        file.write(bytes(len(noise)))
-                for n, at in enumerate(range(0, size - step, period)):
-                    file.seek(at - at % step)
-                    file.write(noise[n % 64 * step:][:step])
-            file.truncate(size)
-        os.chmod(path, 0o600)
-        return path
-
-    def close(self):
-        for thing in reversed(self.things):
-            thing.stop()
-        shutil.rmtree(self.shm, ignore_errors=True)
-
-
-def spread(values):
-    return f"{statistics.median(values):.2f} [{min(values):.2f}..{max(values):.2f}]"
-
-
-def compare(world, name, peer_name, ours, peer, goal):
-    """@ours and @peer give (wall, cpu); run in turn after one uncounted run of each."""
-    ours(), peer()
-    mine, theirs = [], []
-    for _ in range(world.pairs):
-        mine.append(ours())
-        theirs.append(peer())
-    wall = spread([t[0] / m[0] for m, t in zip(mine, theirs)])
-    cpu = spread([m[1] / max(t[1], 0.01) for m, t in zip(mine, theirs)])
-    print(f"{name}: throughput {wall} x {peer_name}, CPU {cpu} x; "
-          f"median {statistics.median(m[0] for m in mine):.3f} s against "
-          f"{statistics.median(t[0] for t in theirs):.3f} s; goal {goal}", flush=True)
-
-
-def best_of(candidates, runs=3):
+def choose(candidates, runs=3):
     """The candidate with the smallest median wall time: (name, function)."""
     medians = {}
     for name, function in candidates.items():
         function()
-        medians[name] = statistics.median(function()[0] for _ in range(runs))
+        medians[name] = statistics.median(function().wall for _ in range(runs))
     name = min(medians, key=medians.get)
-    print("  peer's settings: " + ", ".join(f"{n} {m:.2f} s" for n, m in medians.items()),
-          flush=True)
+    say("  settings: " + ", ".join(f"{n} {m:.2f} s" for n, m in medians.items()))
     return name, candidates[name]
 
 
-def qemu_img(source, target, *options):
-    return lambda: run_timed(["qemu-img", "convert", "-n", "-t", "none", "-f", "raw", "-O",
-                              "raw", *options, source, target])
+def convert(source, target, *words):
+    return ["qemu-img", "convert", "-t", "none", "-f", "raw", "-O", "raw", *words, source, target]
 
 
-def qemu_best(source, target):
-    return best_of({f"qemu-img {' '.join(words)}": qemu_img(source, target, *words)
-                    for words in (("-W", "-m", "2"), ("-W", "-m", "8"), ("-m", "8"))})
+QEMU = (("-W", "-m", "2"), ("-W", "-m", "4"), ("-W", "-m", "8"), ("-m", "8"))
 
 
-def lun_to_lun(world, name, goal, segment=None, thin=False, refill=None, **content):
-    source_side, target_side = world.tgt(segment=segment), world.tgt(segment=segment)
-    source_file = world.file("source", world.size, **content)
-    target_file = world.file("target", world.size, dense=0.5 if thin else 1.0, holes=thin)
-    source = source_side.lun(1, source_file, thin)
-    target = target_side.lun(1, target_file, thin)
-    daemon = world.daemon()
-    a, b = daemon.element(source), daemon.element(target)
+def qemu(world, source, target, before=None, new=False, settings=QEMU):
+    """Candidates for choose(): name -> one timed run."""
+    def candidate(words):
+        def once():
+            if before:
+                before()
+            return world.timed_command(convert(source, target, *words))
+        return once
+    kept = () if new else ("-n",)
+    return {f"qemu-img {' '.join(words)}": candidate((*kept, *words)) for words in settings}
+
+
+def compare(world, name, ours, peer_name, peer, throughput, cpu=None):
+    """One uncounted run of ours, then pairs. Returns our samples and the peer's."""
+    ours()
+    mine, theirs = [], []
+    for _ in range(world.pairs):
+        mine.append(ours())
+        theirs.append(peer())
+    words = [goal(name, "throughput", [t.wall / m.wall for m, t in zip(mine, theirs)],
+                  ">=", throughput)]
+    ratios = [m.cpu / max(t.cpu, 1e-3) for m, t in zip(mine, theirs)]
+    words.append(goal(name, "CPU", ratios, "<=", cpu) if cpu else f"CPU {spread(ratios)}")
+    say(f"{name}: {'; '.join(words)}; against {peer_name}")
+    say(f"  ours {seconds(mine, 'wall'):.2f} s, CPU {seconds(mine, 'cpu'):.2f} s; "
+        f"the peer {seconds(theirs, 'wall'):.2f} s, CPU {seconds(theirs, 'cpu'):.2f} s")
+    return mine, theirs
+
+
+def far_side(mine, theirs):
+    """How far from the floor: all CPU time that was used, spread over all CPUs."""
+    floors = [(m.cpu + m.far) / os.cpu_count() for m in mine]
+    say(f"  far side's CPU {seconds(mine, 'far'):.2f} s with ours, "
+        f"{seconds(theirs, 'far'):.2f} s with the peer; ours is "
+        f"{spread([m.wall / f for m, f in zip(mine, floors)])} x its floor of "
+        f"{statistics.median(floors):.2f} s (CPU of daemon and far side / {os.cpu_count()})")
+
+
+def peaks(daemon, command=None):
+    words = f"  equal by cmp after every run; peak memory {daemon.peak():.0f} MiB"
+    if command:
+        words += f", the peer's {Running(command).peak():.0f}"
+    say(words)
+
+
+# -- LUN to LUN --------------------------------------------------------------------------
+
+def pair_case(world, name, source, target, source_file, target_file, before, goals,
+              settings=QEMU, daemon=None, a=None, b=None):
+    """Ours from @source to @target, which exist, against qemu-img doing the same."""
+    daemon = daemon or Daemon(world)
+    a, b = a or daemon.element(source), b or daemon.element(target)
 
     def ours():
-        if refill:
-            refill(target_file)
-        wall, cpu, _ = daemon.timed(lambda: daemon.attach(a, b))
-        return wall, cpu
+        before()
+        sample = world.timed(daemon, lambda: daemon.attach(a, b))
+        equal(source_file, target_file)
+        return sample
 
-    peer_name, peer = qemu_best(source, target)
+    candidates = qemu(world, source, target, before, settings=settings)
+    peer_name, peer = choose(candidates)
+    mine, theirs = compare(world, name, ours, peer_name, peer, *goals)
+    far_side(mine, theirs)
+    peaks(daemon, convert(source, target, "-n", *peer_name.split()[1:]))
+    return mine
 
-    def theirs():
-        if refill:
-            refill(target_file)
-        return peer()
 
-    compare(world, name, peer_name, ours, theirs, goal)
-    run("cmp", source_file, target_file)
-    print(f"  compared equal by cmp; peak memory {daemon.peak():.0f} MiB", flush=True)
+def lun_to_lun(world, name, goals, segment=262144, thin=False, before=None, settings=QEMU,
+               **content):
+    sides = Tgt(world, segment), Tgt(world, segment)
+    source_file = world.file("source", **content)
+    target_file = world.file("target")
+    source, target = sides[0].lun(1, source_file, thin), sides[1].lun(1, target_file, thin)
+    refill = before or world.spoil
+    return pair_case(world, name, source, target, source_file, target_file,
+                     lambda: refill(target_file), goals, settings)
 
 
 @case
 def lun_dense(world):
     """dense LUN to LUN, far side with 256 KiB segments"""
-    lun_to_lun(world, "lun-dense", "throughput >= 1.2, CPU <= 0.75", segment=262144)
+    lun_to_lun(world, "lun-dense", (1.2, 0.75))
 
 
 @case
 def lun_dense_default(world):
-    """dense LUN to LUN, far side with its default segments"""
-    lun_to_lun(world, "lun-dense-default", "throughput >= 1.3, CPU <= 0.6")
+    """dense LUN to LUN, far side with its default segments of 8 KiB"""
+    lun_to_lun(world, "lun-dense-default", (1.3, 0.6), segment=None)
 
 
 @case
 def lun_zeros(world):
-    """90 % zero in runs of 64 KiB and more, thick target that is not zero"""
-    noise = os.urandom(MIB)
-
-    def refill(path):
-        with open(path, "r+b") as file:
-            for _ in range(0, world.size, MIB):
-                file.write(noise)
-
-    lun_to_lun(world, "lun-zeros", "throughput >= 1.45", segment=262144, dense=0.1,
-               refill=refill)
+    """90 % zeros, LUN to a thick LUN full of garbage"""
+    mine = lun_to_lun(world, "lun-zeros", (1.45,), before=world.fill, dense=0.1, longest=8,
+                      settings=(*QEMU, ("-W", "-m", "2", "-S", "0")))
+    say(f"  skipped {mine[-1].job['BytesSkipped'] // MIB} MiB")
 
 
 @case
 def lun_zeros_fresh(world):
-    """90 % zero, LUN to a fresh pool element, against qemu-img to a new file"""
-    side = world.tgt(segment=262144)
-    source_file = world.file("source", world.size, dense=0.1)
-    source = side.lun(1, source_file)
-    daemon = world.daemon()
+    """90 % zeros, LUN to a fresh pool element, against qemu-img to a new file"""
+    source_file = world.file("source", dense=0.1, longest=8)
+    source = Tgt(world, 262144).lun(1, source_file)
+    daemon = Daemon(world)
     a = daemon.element(source)
     made = []
 
     def ours():
-        if made:
+        while made:
             daemon.call("DELETE", f"/elements/{made.pop()}")
-        wall, cpu, job = daemon.timed(lambda: daemon.call(
+        sample = world.timed(daemon, lambda: daemon.call(
             "POST", "/replicas", {"SourceElement": a, "CopyType": 5}))
-        made.append(job["TargetElement"].rsplit("/", 1)[1])
-        return wall, cpu
+        made.append(sample.job["TargetElement"].rsplit("/", 1)[1])
+        equal(source_file, os.path.join(daemon.pool, made[0] + ".raw"))
+        return sample
 
-    out = os.path.join(world.shm, "peer")
+    new = os.path.join(world.shm, "new")
 
-    def peer(*words):
-        def once():
-            if os.path.exists(out):
-                os.unlink(out)
-            return run_timed(["qemu-img", "convert", "-t", "none", "-f", "raw", "-O", "raw",
-                              *words, source, out])
-        return once
+    def remove():
+        if os.path.exists(new):
+            os.unlink(new)
 
-    name, best = best_of({f"qemu-img {' '.join(w)}": peer(*w)
-                          for w in (("-W", "-m", "2"), ("-W", "-m", "8"), ("-m", "8"))})
-    compare(world, "lun-zeros-fresh", name, ours, best, "throughput >= 2.3")
-    run("cmp", source_file, os.path.join(daemon.pool, made[0] + ".raw"))
+    peer_name, peer = choose(qemu(world, source, new, remove, new=True))
+    mine, theirs = compare(world, "lun-zeros-fresh", ours, peer_name, peer, 2.3)
+    far_side(mine, theirs)
+    peaks(daemon, convert(source, new, *peer_name.split()[1:]))
+
+
+@case
+def lun_zeros_proven(world):
+    """90 % zeros, LUN to a thin LUN without a block"""
+    sides = Tgt(world, 262144), Tgt(world, 262144)
+    source_file = world.file("source", dense=0.1, longest=8)
+    target_file = world.file("target", holes=True, dense=0.1)
+    source, target = sides[0].lun(1, source_file), sides[1].lun(1, target_file, thin=True)
+    pair_case(world, "lun-zeros-proven", source, target, source_file, target_file,
+              lambda: empty(target_file, world.size), (2.3,),
+              (*QEMU, ("-W", "-m", "2", "--target-is-zero")))
+
+
+def empty(path, size):
+    os.truncate(path, 0)
+    os.truncate(path, size)
+
+
+def thin(world, name, before):
+    lun_to_lun(world, name, (10,), thin=True, before=before, dense=0.045, longest=1, holes=True)
 
 
 @case
 def lun_thin(world):
-    """thin and sparse LUN to thin LUN"""
-    lun_to_lun(world, "lun-thin", "throughput >= 10", segment=262144, thin=True, dense=0.02,
-               holes=True)
+    """thin and sparse LUN to a thin LUN without a block"""
+    thin(world, "lun-thin", lambda path: empty(path, world.size))
 
 
 @case
+def lun_thin_used(world):
+    """thin and sparse LUN to a thin LUN with garbage in half of its blocks"""
+    thin(world, "lun-thin-used", lambda path: world.fill(path, 0.5, longest=64, holes=True))
+
+
+# -- files -------------------------------------------------------------------------------
+
+@case
 def lun_to_file(world):
-    """dense, LUN to file on tmpfs"""
-    side = world.tgt(segment=262144)
-    source_file = world.file("source", world.size)
-    source = side.lun(1, source_file)
-    daemon = world.daemon()
-    target_file = world.file("target", world.size, directory=daemon.pool)
-    a, b = daemon.element(source), daemon.element("pool:default/target", "LogicalFile")
-    peer_name, peer = qemu_best(source, target_file)
-    compare(world, "lun-to-file", peer_name,
-            lambda: daemon.timed(lambda: daemon.attach(a, b))[:2], peer, "throughput >= 1.1")
-    run("cmp", source_file, target_file)
+    """dense, LUN to a file on tmpfs"""
+    source_file = world.file("source")
+    source = Tgt(world, 262144).lun(1, source_file)
+    daemon = Daemon(world)
+    target = world.file("target", directory=daemon.pool)
+    pair_case(world, "lun-to-file", source, target, source_file, target,
+              lambda: world.spoil(target), (1.1,), daemon=daemon,
+              b=daemon.file_element(target))
 
 
 @case
 def file_to_lun(world):
-    """dense, file on tmpfs to LUN"""
-    side = world.tgt(segment=262144)
-    target_file = world.file("target", world.size)
-    target = side.lun(1, target_file)
-    daemon = world.daemon()
-    source_file = world.file("source", world.size, directory=daemon.pool)
-    a, b = daemon.element("pool:default/source", "LogicalFile"), daemon.element(target)
-    peer_name, peer = qemu_best(source_file, target)
-    compare(world, "file-to-lun", peer_name,
-            lambda: daemon.timed(lambda: daemon.attach(a, b))[:2], peer, "throughput >= 1.15")
-    run("cmp", source_file, target_file)
+    """dense, file on tmpfs to a LUN"""
+    target_file = world.file("target")
+    target = Tgt(world, 262144).lun(1, target_file)
+    daemon = Daemon(world)
+    source = world.file("source", directory=daemon.pool)
+    pair_case(world, "file-to-lun", source, target, source, target_file,
+              lambda: world.spoil(target_file), (1.15,), daemon=daemon,
+              a=daemon.file_element(source))
 
 
 @case
 def file_to_file(world):
     """dense, file to file without reflink, the best of cp, dd, ddpt, each with sync"""
-    daemon = world.daemon()
-    source = world.file("source", world.size, directory=daemon.pool)
-    target = world.file("target", world.size, directory=daemon.pool)
-    a = daemon.element("pool:default/source", "LogicalFile")
-    b = daemon.element("pool:default/target", "LogicalFile")
+    daemon = Daemon(world)
+    source, target = (world.file(name, directory=daemon.pool) for name in ("source", "target"))
+    a, b = daemon.file_element(source), daemon.file_element(target)
+
+    def ours():
+        world.spoil(target)
+        sample = world.timed(daemon, lambda: daemon.attach(a, b))
+        equal(source, target)
+        return sample
 
     def shell(words):
-        return lambda: run_timed(["sh", "-c", f"{words} && sync {target}"])
+        def once():
+            world.spoil(target)
+            return world.timed_command(["sh", "-c", f"{words} && sync {target}"])
+        return once
 
-    name, peer = best_of({
-        "cp": shell(f"cp --sparse=never {source} {target}"),
-        "dd bs=1M": shell(f"dd if={source} of={target} bs=1M conv=notrunc"),
-        "ddpt": shell(f"ddpt if={source} of={target} bs=512 bpt=2048 oflag=nowrap")})
-    compare(world, "file-to-file", name,
-            lambda: daemon.timed(lambda: daemon.attach(a, b))[:2], peer, "throughput >= 1.0")
-    run("cmp", source, target)
+    name, peer = choose({
+        "cp": shell(f"cp {source} {target}"),
+        "dd bs=1M": shell(f"dd if={source} of={target} bs=1M"),
+        "dd bs=1M conv=notrunc": shell(f"dd if={source} of={target} bs=1M conv=notrunc"),
+        "ddpt": shell(f"ddpt if={source} of={target} bs=512 bpt=2048")})
+    compare(world, "file-to-file", ours, name, peer, 1.0)
+    peaks(daemon)
 
 
 @case
 def clone(world):
     """reflink clone of 10 GiB on XFS, against cp --reflink and sync"""
-    image = os.path.join(world.shm, "image")
-    folder = os.path.join(world.shm, "xfs")
+    image, folder = os.path.join(world.shm, "image"), os.path.join(world.shm, "xfs")
     os.mkdir(folder)
     run("truncate", "-s", "16G", image)
     run("mkfs.xfs", "-q", image)
-    run("mount", "-o", "loop", image, folder)
-    try:
-        daemon = world.daemon(pool=folder)
-        golden = os.path.join(folder, "golden")
-        with open(golden, "wb") as file:
-            file.truncate(10 << 30)
-            for at in range(0, 10 << 30, 16 * MIB):
-                file.seek(at)
-                file.write(os.urandom(4096))
-        os.chmod(golden, 0o600)
-        a = daemon.element("pool:default/golden", "LogicalFile")
-        differences = []
-        for n in range(world.pairs):
-            began = time.monotonic()
-            answer = daemon.call("POST", "/replicas", {"SourceElement": a, "CopyType": 5})
-            ours = time.monotonic() - began
-            if answer["ReturnValue"] != 0:
-                raise RuntimeError(f"no clone: {answer}")
-            peer, _ = run_timed(["sh", "-c", f"cp --reflink=always {golden} {folder}/c{n} && "
-                                 f"sync {folder}/c{n}"])
-            differences.append((ours - peer) * 1000)
-        print(f"clone: ours - cp --reflink: {spread(differences)} ms; goal <= 100", flush=True)
-        daemon.stop()
-        world.things.remove(daemon)
-    finally:
-        run("umount", "-l", folder)
+    world.mount(image, folder)
+    golden = os.path.join(folder, "golden")
+    with open(golden, "wb") as file:  # 1,280 extents
+        file.truncate(10 << 30)
+        for at in range(0, 10 << 30, 8 * MIB):
+            file.seek(at)
+            file.write(os.urandom(4096))
+    os.chmod(golden, 0o600)
+    run("sync", golden)
+    daemon = Daemon(world, pool=folder)
+    a, copy = daemon.file_element(golden), os.path.join(folder, "copy")
+    mine, theirs = [], []
+    for n in range(world.pairs + 1):
+        began = time.monotonic()
+        answer = daemon.call("POST", "/replicas", {"SourceElement": a, "CopyType": 5})
+        mine.append((time.monotonic() - began) * 1000)
+        if answer["ReturnValue"] != 0:
+            raise RuntimeError(f"no clone: {answer}")
+        theirs.append(world.timed_command(
+            ["sh", "-c", f"cp --reflink=always {golden} {copy} && sync {copy}"]).wall * 1000)
+        if n == world.pairs:
+            equal(golden, folder + "/" + answer["TargetElement"].rsplit("/", 1)[1] + ".raw")
+        daemon.call("DELETE", answer["TargetElement"])
+        os.unlink(copy)
+    differences = [m - t for m, t in zip(mine[1:], theirs[1:])]
+    say("clone: " + goal("clone", "ms behind cp --reflink", differences, "<=", 100, 1) +
+        f"; ours {statistics.median(mine[1:]):.1f} ms, return 0, equal by cmp")
 
+
+# -- delta -------------------------------------------------------------------------------
 
 @case
 def delta(world):
-    """2 GiB with 1 % of 64 KiB blocks changed, LUN to LUN"""
-    source_side, target_side = world.tgt(segment=262144), world.tgt(segment=262144)
-    source_file = world.file("source", world.size)
-    target_file = world.file("target", world.size)
-    source, target = source_side.lun(1, source_file), target_side.lun(1, target_file)
-    daemon = world.daemon()
+    """1 % of 64 KiB blocks changed, LUN to LUN, against a full copy and reading alone"""
+    sides = Tgt(world, 262144), Tgt(world, 262144)
+    source_file, target_file = world.file("source"), world.file("target")
+    source, target = sides[0].lun(1, source_file), sides[1].lun(1, target_file)
+    daemon = Daemon(world)
     a, b = daemon.element(source), daemon.element(target)
     daemon.job(daemon.attach(a, b, 4)["Job"])
-    step, changed = 64 << 10, max(1, world.size // (64 << 10) // 100)
-
-    def change():
-        with open(source_file, "r+b") as file:
-            for n in range(changed):
-                file.seek((n * 97 + 13) % (world.size // step) * step)
-                file.write(os.urandom(step))
-
-    jobs = []
+    blocks = world.size // STEP
+    changed = max(1, blocks // 100)
 
     def ours():
-        change()
-        wall, cpu, job = daemon.timed(
-            lambda: daemon.call("POST", f"/replicas/{b}/modify", {"Operation": 4}))
-        jobs.append(job)
-        return wall, cpu
+        with open(source_file, "r+b") as file:
+            for n in range(changed):
+                file.seek((n * 97 + 13) % blocks * STEP)
+                file.write(os.urandom(STEP))
+        sample = world.timed(daemon, lambda: daemon.call(
+            "POST", f"/replicas/{b}/modify", {"Operation": 4}))
+        equal(source_file, target_file)
+        return sample
 
-    name, full = qemu_best(source, target)
-    compare(world, "delta", f"a full {name}", ours, full, "throughput >= 1.3")
-    run_timed(["qemu-img", "convert", "-n", "-f", "raw", "-O", "raw", source, target])
-    reading = statistics.median(run_timed(
-        ["qemu-img", "bench", "-f", "raw", "-c", str(world.size // MIB), "-s", "1M", "-d", "8",
-         source])[0] for _ in range(3))
-    median = statistics.median(ours()[0] for _ in range(world.pairs))
-    moved = [job.get("BytesWritten") for job in jobs[-3:]]
-    print(f"  reading that LUN alone (qemu-img bench) {reading:.2f} s, ours {median:.2f} s: "
-          f"{reading / median:.2f} of the reading rate; goal >= 0.9; mode "
-          f"{jobs[-1].get('ModeName', jobs[-1].get('Mode'))}, written {moved} of "
-          f"{changed * step} changed", flush=True)
-    run("cmp", source_file, target_file)
+    def reading(size, depth):
+        count = world.size // (size << 10)
+        return lambda: world.timed_command(
+            ["qemu-img", "bench", "-t", "none", "-f", "raw", "-c", str(count), "-s",
+             f"{size}K", "-d", str(depth), source])
+
+    read_name, read = choose({f"reading {size} KiB x {depth}": reading(size, depth)
+                              for size, depth in ((256, 16), (1024, 4), (1024, 8))})
+    name, full = choose(qemu(world, source, target))
+    reads = []
+
+    def full_and_read():
+        reads.append(read())
+        return full()
+
+    mine, _ = compare(world, "delta", ours, f"a full {name}", full_and_read, 1.3)
+    job = mine[-1].job
+    say("  " + goal("delta", "of the rate of reading alone",
+                    [r.wall / m.wall for m, r in zip(mine, reads)], ">=", 0.9) +
+        f" ({read_name}: {seconds(reads, 'wall'):.2f} s)")
+    say("  " + goal("delta", "written / changed",
+                    [m.job["BytesWritten"] / (changed * STEP) for m in mine], "<=", 1.1) +
+        f"; mode {job['Mode']}; skipped {job['BytesSkipped'] // MIB} MiB")
+    peaks(daemon)
+
+
+# -- several, limits ---------------------------------------------------------------------
+
+def moment(text):
+    return datetime.datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
 
 
 @case
 def four_at_once(world):
     """four copies at once, LUN to LUN; and the daemon's peak memory"""
-    size = world.size // 4
-    source_side, target_side = world.tgt(segment=262144), world.tgt(segment=262144)
-    daemon = world.daemon("--max-jobs", "4")
-    pairs = []
-    for n in range(1, 5):
-        source = source_side.lun(n, world.file(f"source{n}", size))
-        target = target_side.lun(n, world.file(f"target{n}", size))
-        pairs.append((source, target, daemon.element(source), daemon.element(target)))
+    sides = Tgt(world, 262144), Tgt(world, 262144)
+    daemon = Daemon(world, "--max-jobs", "4")
+    world.size //= 4
+    files = [(world.file(f"source{n}"), world.file(f"target{n}")) for n in range(1, 5)]
+    luns = [(sides[0].lun(n, s), sides[1].lun(n, t)) for n, (s, t) in enumerate(files, 1)]
+    ids = [(daemon.element(s), daemon.element(t)) for s, t in luns]
     ratios = []
 
+    def spoil():
+        for _, target in files:
+            world.spoil(target)
+
     def ours():
-        cpu, began = daemon.cpu(), time.monotonic()
-        jobs = [daemon.attach(a, b)["Job"] for _, _, a, b in pairs]
-        times = []
-        for job in jobs:
-            daemon.job(job)
+        spoil()
+        cpu, far, began = daemon.cpu(), world.far_cpu(), time.monotonic()
+        jobs = [daemon.job(path) for path in [daemon.attach(a, b)["Job"] for a, b in ids]]
         wall = time.monotonic() - began
-        for job in jobs:
-            row = daemon.call("GET", job)
-            times.append(moment(row["EndTime"]) - moment(row["StartTime"]))
+        times = [moment(job["EndTime"]) - moment(job["StartTime"]) for job in jobs]
         ratios.append(max(times) / min(times))
-        return wall, daemon.cpu() - cpu
+        for pair in files:
+            equal(*pair)
+        return Sample(wall, daemon.cpu() - cpu, world.far_cpu() - far)
 
-    def peer():
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        began = time.monotonic()
-        running = [subprocess.Popen(["qemu-img", "convert", "-n", "-W", "-m", "2", "-t",
-                                     "none", "-f", "raw", "-O", "raw", source, target])
-                   for source, target, _, _ in pairs]
-        for process in running:
-            if process.wait():
-                raise RuntimeError("qemu-img failed")
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return time.monotonic() - began, (after.ru_utime + after.ru_stime
-                                          - before.ru_utime - before.ru_stime)
+    def four(words):
+        def once():
+            spoil()
+            return world.timed_command(*(convert(s, t, "-n", *words) for s, t in luns))
+        return once
 
-    compare(world, "four-at-once", "four qemu-img -W -m 2", ours, peer, "throughput >= 1.3")
-    print(f"  slowest / fastest of ours {spread(ratios)}, goal <= 1.3; "
-          f"peak memory {daemon.peak():.0f} MiB, goal < 64", flush=True)
-
-
-def moment(text):
-    whole, _, rest = text.rstrip("Z").partition(".")
-    return time.mktime(time.strptime(whole, "%Y-%m-%dT%H:%M:%S")) + float("0." + (rest or "0"))
+    name, peer = choose({f"4 x qemu-img {' '.join(words)}": four(words) for words in QEMU})
+    mine, theirs = compare(world, "four-at-once", ours, name, peer, 1.3)
+    far_side(mine, theirs)
+    say("  " + goal("four-at-once", "slowest / fastest", ratios[1:], "<=", 1.3))
+    say("  equal by cmp after every run; " +
+        goal("four-at-once", "peak memory in MiB", daemon.peak(), "<=", 64, 0))
 
 
 @case
 def throttle(world):
-    """the bandwidth limit at 10, 100, 400 MiB/s, over windows of 2 s"""
-    daemon = world.daemon()
-    world.file("source", world.size, directory=daemon.pool)
-    world.file("target", world.size, directory=daemon.pool)
-    a = daemon.element("pool:default/source", "LogicalFile")
-    b = daemon.element("pool:default/target", "LogicalFile")
+    """the limit of 10, 100, 400 MiB/s: what lands on the target in windows of 2 s"""
+    world.size = max(world.size, 2048 * MIB)
+    daemon = Daemon(world)
+    source = daemon.file_element(world.file("source", directory=daemon.pool))
     for limit in (10, 100, 400):
-        answer = daemon.attach(a, b, 5, {"BandwidthLimit": limit * MIB})
-        time.sleep(1)
         rates = []
-        for _ in range(min(5, max(1, world.size // MIB // limit // 2 - 1))):
-            before, began = daemon.written(), time.monotonic()
-            time.sleep(2)
-            rates.append((daemon.written() - before) / (time.monotonic() - began) / MIB / limit)
-        daemon.call("POST", answer["Job"] + "/request-state-change", {"RequestedState": 5})
-        try:
-            daemon.job(answer["Job"])
-        except RuntimeError:
-            pass
-        daemon.call("DELETE", f"/replicas/{b}")
-        print(f"throttle: {limit} MiB/s held at {spread(rates)} of it; goal 0.95..1.05",
-              flush=True)
+        while len(rates) < world.pairs:
+            answer = daemon.call("POST", "/replicas", {
+                "SourceElement": source, "CopyType": 5, "TargetSettingGoal":
+                    daemon.call("POST", "/settings", {
+                        "ElementName": "limited", "BandwidthLimit": limit * MIB,
+                        "DesiredCopyMethodology": 3})["Self"]})
+            target = os.path.join(daemon.pool,
+                                  answer["TargetElement"].rsplit("/", 1)[1] + ".raw")
+            rates += windows(world, target, limit, world.pairs - len(rates))
+            daemon.call("POST", answer["Job"] + "/request-state-change",
+                        {"RequestedState": "Kill"})
+            while daemon.call("GET", answer["Job"] + "?wait=60")["JobState"] not in ENDED:
+                pass
+            daemon.call("DELETE", answer["TargetElement"])
+        say("throttle: " + goal("throttle", f"{limit} MiB/s, worst error in %",
+                                max(abs(rate - 1) * 100 for rate in rates), "<=", 5) +
+            f"; held at {spread(rates, 3)} of it")
 
 
-def main():
+def windows(world, target, limit, wanted):
+    """Rates over 2 s as shares of @limit, counted by the blocks that the file has got."""
+    def landed():
+        return os.stat(target).st_blocks * 512
+
+    rates = []
+    while landed() < limit * MIB // 2:  # past the start
+        time.sleep(0.01)
+    at, bytes_then = time.monotonic(), landed()
+    while len(rates) < wanted and bytes_then + 2.2 * limit * MIB < world.size:
+        time.sleep(max(0, at + 2 - time.monotonic()))
+        now, bytes_now = time.monotonic(), landed()
+        rates.append((bytes_now - bytes_then) / (now - at) / (limit * MIB))
+        at, bytes_then = now, bytes_now
+    return rates
+
+
+# -- the API -----------------------------------------------------------------------------
+
+class NodePeer:
+    """scripts/bench.peer/server.js over a database of its own, with one job in it."""
+
+    def __init__(self, world, folder, processes, job):
+        self.port = free_port()
+        with open(os.path.join(folder, "job.json"), "w", encoding="utf-8") as file:
+            json.dump(job, file)
+        self.process = spawn(
+            ["node", os.path.join(PEER, "server.js"), str(self.port), folder, str(processes)],
+            env=dict(os.environ, NODE_PATH=os.path.join(ROOT, "build/bench-peer/node_modules"),
+                     NODE_ENV="production"),
+            stdout=subprocess.PIPE, text=True)
+        world.keep(self)
+        self.driver = self.process.stdout.readline().strip()
+        if not self.driver:
+            raise RuntimeError("the node peer does not start; see build/bench-peer/install.log")
+        self.http = f"127.0.0.1:{self.port}"
+
+    def cpu(self):
+        return sum(process_cpu(pid) for pid in self.pids())
+
+    def pids(self):
+        with open(f"/proc/{self.process.pid}/task/{self.process.pid}/children",
+                  encoding="ascii") as children:
+            return [self.process.pid, *map(int, children.read().split())]
+
+    def peak(self):
+        return sum(process_peak(pid) for pid in self.pids())
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait()
+
+
+def wrk(server, script, path, length=4):
+    """Answers a second, CPU microseconds of the server an answer, and how many there were."""
+    cpu = server.cpu()
+    done = run("wrk", "-t1", "-c64", f"-d{length}s", "-s", os.path.join(PEER, script),
+               f"http://{server.http}{path}")
+    cpu = server.cpu() - cpu
+    total, bad, rate = re.search(r"answers (\d+) bad (\d+) rate ([\d.]+)", done.stdout).groups()
+    if int(bad) or not int(total):
+        raise RuntimeError(f"wrk {path}: {bad} of {total} answers are bad: {done.stdout[-300:]}")
+    return float(rate), cpu / int(total) * 1e6, int(total)
+
+
+@case
+def http(world):
+    """durable POST /settings and GET /jobs/ID at 64 clients, against node with fastify"""
+    folder = world.directory(os.path.join(ROOT, "build"))  # a disk, where fsync costs
+    world.size = MIB
+    data = os.path.join(folder, "data")
+    daemon = Daemon(world, data=data)
+    files = [world.file(name, directory=daemon.pool) for name in ("source", "target")]
+    a, b = map(daemon.file_element, files)
+    job = daemon.job(daemon.attach(a, b)["Job"])
+    peers, posted = {}, 0
+    for n in (1, 2):
+        os.mkdir(os.path.join(folder, f"node{n}"))
+        peers[n] = NodePeer(world, os.path.join(folder, f"node{n}"), n, job)
+    for script, path, name, wanted in (("post.lua", "/settings", "durable POST", 8),
+                                       ("get.lua", job["Self"], "GET", 1.5)):
+        medians = {n: statistics.median(wrk(peer, script, path, 2)[0] for _ in range(3))
+                   for n, peer in peers.items()}
+        best = max(medians, key=medians.get)
+        posted += wrk(daemon, script, path, 2)[2] if script == "post.lua" else 0
+        mine, theirs = [], []
+        for _ in range(world.pairs):
+            mine.append(wrk(daemon, script, path))
+            theirs.append(wrk(peers[best], script, path))
+        posted += sum(one[2] for one in mine) if script == "post.lua" else 0
+        say("http: " + goal("http", name, [m[0] / t[0] for m, t in zip(mine, theirs)],
+                            ">=", wanted) +
+            f"; against node {node_version()}, fastify, {peers[best].driver}, {best} processes")
+        say(f"  ours {statistics.median(m[0] for m in mine):.0f}/s, CPU "
+            f"{statistics.median(m[1] for m in mine):.0f} us each; the peer "
+            f"{statistics.median(t[0] for t in theirs):.0f}/s, "
+            f"{statistics.median(t[1] for t in theirs):.0f} us; node's processes: " +
+            ", ".join(f"{n}: {m:.0f}/s" for n, m in medians.items()))
+    say(f"  peak memory {daemon.peak():.0f} MiB, the peer's {peers[1].peak():.0f}; "
+        f"{posted} POSTs answered, {settings_after_kill(world, daemon, data)} there after "
+        "SIGKILL and a new start")
+
+
+def settings_after_kill(world, daemon, data):
+    daemon.process.kill()
+    daemon.process.wait()
+    again = Daemon(world, data=data, pool=daemon.pool)
+    count, path = 0, "/settings?limit=500"
+    while path:
+        page = again.call("GET", path)
+        count, path = count + len(page["Members"]), page["Next"]
+    return count
+
+
+def node_version():
+    return run("node", "--version").stdout.strip()
+
+
+# -- all of them -------------------------------------------------------------------------
+
+def header(arguments):
+    with open("/proc/sys/net/ipv4/tcp_congestion_control", encoding="ascii") as file:
+        congestion = file.read().strip()
+    with open("/proc/cpuinfo", encoding="utf-8") as file:
+        model = re.search(r"model name\s*: (.*)", file.read())
+    revision = run("git", "-C", ROOT, "describe", "--always", "--dirty", check=False)
+    say(f"replicad {revision.stdout.strip()}, {datetime.date.today()}: {os.cpu_count()} CPUs "
+        f"({model.group(1).strip() if model else platform.machine()}), Linux "
+        f"{platform.release()}, TCP {congestion}, load {os.getloadavg()[0]:.1f}; "
+        f"{arguments.pairs} pairs, volumes of {arguments.size} MiB on tmpfs")
+    versions = [run("dpkg-query", "-W", "-f", "${Package} ${Version}", package,
+                    check=False).stdout for package in ("qemu-utils", "tgt", "ddpt", "wrk")]
+    say("  peers: " + ", ".join(versions))
+
+
+def summary():
+    met = sum(ok for _, _, ok, _ in VERDICTS)
+    missed = [f"{name} {what} ({ratio:.2f} of it)" for name, what, ok, ratio in VERDICTS if not ok]
+    say(f"{met} of {len(VERDICTS)} goals met" + ("; missed: " if missed else "") +
+        "; ".join(missed))
+
+
+def options():
     parser = argparse.ArgumentParser(prog="scripts/bench")
     parser.add_argument("--list", action="store_true", help="the cases, a line each")
     parser.add_argument("--pairs", type=int, default=7)
-    parser.add_argument("--size", type=int, default=2048, help="MiB of a volume")
+    parser.add_argument("--size", type=int, default=2048, metavar="MIB", help="of a volume")
+    parser.add_argument("--replicad", default=os.path.join(ROOT, "build/release/replicad"),
+                        metavar="FILE", help="another build; nothing is built then")
     parser.add_argument("cases", nargs="*", metavar="CASE")
     arguments = parser.parse_args()
+    unknown = set(arguments.cases) - set(CASES)
+    if unknown:
+        parser.error(f"no case {', '.join(sorted(unknown))}")
+    return arguments
+
+
+def run_case(name, arguments):
+    world = World(arguments)
+    try:
+        CASES[name](world)
+        return True
+    except (RuntimeError, OSError, subprocess.TimeoutExpired) as error:
+        say(f"{name}: failed: {error}")
+        return False
+    finally:
+        world.close()
+
+
+def main():
+    arguments = options()
     if arguments.list:
         for name, function in CASES.items():
             print(f"{name:20} {function.__doc__}")
         return 0
-    unknown = set(arguments.cases) - set(CASES)
-    if unknown:
-        parser.error(f"no case {', '.join(sorted(unknown))}")
-    with open("/proc/sys/net/ipv4/tcp_congestion_control", encoding="ascii") as file:
-        congestion = file.read().strip()
-    print(f"{os.cpu_count()} CPUs, Linux {platform.release()}, TCP {congestion}, "
-          f"{arguments.pairs} pairs, volumes of {arguments.size} MiB on tmpfs", flush=True)
-    for name in arguments.cases or CASES:
-        world = World(arguments)
-        try:
-            CASES[name](world)
-        finally:
-            world.close()
-    return 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    lock = claim()
+    room_for(arguments.size * MIB)
+    header(arguments)
+    good = all([run_case(name, arguments) for name in arguments.cases or CASES])
+    summary()
+    lock.close()
+    return 0 if good else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)
