@@ -27,6 +27,7 @@
 #include "replica/base/trace.h"
 #include "replica/block/address.h"
 #include "replica/block/drivers.h"
+#include "replica/block/iscsi_command.h"
 #include "replica/block/iscsi_initiator.h"
 #include "replica/block/iscsi_probe.h"
 #include "replica/block/iscsi_sense.h"
@@ -34,13 +35,8 @@
 enum {
     SLOTS = 32, /* commands on their way at once, at most */
     DEPTH = 8, /* requests in flight that are useful */
-    FEW = 8, /* iovec elements a slot holds without allocating */
-    IOV_LIMIT = 1024, /* of readv() */
-    NONCE = 16,
     MAX_TRANSFER = 1 << 20,
-    MAX_REQUEST = 1 << 30,
     MAX_ZERO = 256 << 20,
-    STATUS_LENGTH = 128 << 10, /* of GET LBA STATUS: the whole map at once, mostly */
     REST_FIRST_MS = 10,
     REST_MAX_MS = 500,
     GROW_AFTER = 16, /* good answers before the window opens by one */
@@ -70,10 +66,7 @@ struct slot {
     int look_error; /* answered after a look that finds the same unit; 0: send again */
     int end_error; /* answered when the session ends; 0: as everybody */
     uint64_t flush_covers; /* lun->changes when the flush was sent */
-    uint8_t nonce[NONCE];
-    uint8_t parameter[24]; /* of UNMAP */
-    struct iovec few[FEW], *iov;
-    int iov_room;
+    struct command_room room;
 };
 
 struct lun {
@@ -94,7 +87,7 @@ struct lun {
     unsigned good_run; /* good answers since the window last changed */
     struct instant last_good;
     struct block_request *pending, **pending_end;
-    uint8_t *status; /* STATUS_LENGTH bytes, with BLOCK_CAN_EXTENTS */
+    uint8_t *status; /* COMMAND_STATUS bytes, with BLOCK_CAN_EXTENTS */
     struct slot *status_owner; /* whose answer goes there */
     uint64_t changes, flushed; /* writes answered good, and how many a flush covered */
 
@@ -105,8 +98,6 @@ struct lun {
     void *closed_context;
     struct loop_task bury;
 };
-
-static const uint8_t zeros[4096]; /* the data of WRITE SAME */
 
 static struct lun *lun_of(struct block_device *device)
 {
@@ -147,212 +138,6 @@ static bool changes_bytes(const struct block_request *request)
             request->op == BLOCK_DISCARD;
 }
 
-/* -- nonces --------------------------------------------------------------------------- */
-
-/** A position in a vector of buffers. */
-struct place {
-    const struct iovec *iov;
-    size_t at;
-};
-
-static void place_forward(struct place *place, size_t bytes)
-{
-    place->at += bytes;
-    while (place->at && place->at >= place->iov->iov_len) {
-        place->at -= place->iov->iov_len;
-        place->iov++;
-    }
-}
-
-/** Writes the nonce at @place, or compares it: true when all of it is there. */
-static bool nonce_touch(struct place place, const uint8_t nonce[NONCE], bool write)
-{
-    for (size_t done = 0; done < NONCE;) {
-        size_t n = min_u64(NONCE - done, place.iov->iov_len - place.at);
-        uint8_t *bytes = (uint8_t *)place.iov->iov_base + place.at;
-        if (write)
-            memcpy(bytes, nonce + done, n);
-        else if (memcmp(bytes, nonce + done, n) != 0)
-            return false;
-        done += n;
-        if (done < NONCE)
-            place_forward(&place, n);
-    }
-    return true;
-}
-
-static void nonces_write(struct slot *slot)
-{
-    struct place place = { slot->command.iov, 0 };
-    uint32_t block = slot->lun->base.block_size;
-    uint64_t halves[2] = { lun_random(slot->lun), lun_random(slot->lun) };
-
-    memcpy(slot->nonce, halves, NONCE);
-    for (uint32_t at = 0; at < slot->command.length; at += block) {
-        place_forward(&place, at ? NONCE : 0);
-        place_forward(&place, block - NONCE);
-        (void)nonce_touch(place, slot->nonce, true);
-    }
-}
-
-/** True when every block of the buffer was overwritten. */
-static bool nonces_gone(const struct slot *slot)
-{
-    struct place place = { slot->command.iov, 0 };
-    uint32_t block = slot->lun->base.block_size;
-
-    for (uint32_t at = 0; at < slot->command.length; at += block) {
-        place_forward(&place, at ? NONCE : 0);
-        place_forward(&place, block - NONCE);
-        if (nonce_touch(place, slot->nonce, false))
-            return false;
-    }
-    return true;
-}
-
-/* -- commands ------------------------------------------------------------------------- */
-
-static void put_be32(uint8_t *p, uint32_t value)
-{
-    p[0] = (uint8_t)(value >> 24);
-    p[1] = (uint8_t)(value >> 16);
-    p[2] = (uint8_t)(value >> 8);
-    p[3] = (uint8_t)value;
-}
-
-static void put_be64(uint8_t *p, uint64_t value)
-{
-    put_be32(p, (uint32_t)(value >> 32));
-    put_be32(p + 4, (uint32_t)value);
-}
-
-static void slot_command(struct slot *slot, uint8_t opcode, unsigned cdb_size,
-        enum initiator_direction direction, uint64_t length)
-{
-    struct initiator_command *command = &slot->command;
-
-    memset(command->cdb, 0, sizeof(command->cdb));
-    command->cdb[0] = opcode;
-    command->cdb_size = cdb_size;
-    command->direction = direction;
-    command->length = (uint32_t)length;
-}
-
-static void slot_buffer(struct slot *slot, void *bytes, size_t length)
-{
-    slot->few[0] = (struct iovec){ bytes, length };
-    slot->command.iov = slot->few;
-    slot->command.iovcnt = 1;
-}
-
-/** The slot's own copy of the caller's vector: the library shortens elements for a while. */
-static int slot_take_iov(struct slot *slot, const struct block_request *request)
-{
-    struct iovec *iov = slot->few;
-    int count = 0;
-
-    if (request->iovcnt > FEW) {
-        if (request->iovcnt > slot->iov_room) {
-            struct iovec *grown =
-                    realloc(slot->iov, sizeof(*iov) * (size_t)request->iovcnt);
-            if (!grown)
-                return -ENOMEM;
-            slot->iov = grown;
-            slot->iov_room = request->iovcnt;
-        }
-        iov = slot->iov;
-    }
-    for (int i = 0; i < request->iovcnt; i++)
-        if (request->iov[i].iov_len) /* the library cannot pass over an empty one */
-            iov[count++] = request->iov[i];
-    slot->command.iov = iov;
-    slot->command.iovcnt = count;
-    return count <= IOV_LIMIT ? 0 : -EINVAL;
-}
-
-static void range_put(struct slot *slot, uint64_t offset, uint64_t length)
-{
-    put_be64(slot->command.cdb + 2, offset / slot->lun->base.block_size);
-    put_be32(slot->command.cdb + 10, (uint32_t)(length / slot->lun->base.block_size));
-}
-
-static int build_read(struct slot *slot, struct block_request *request)
-{
-    slot_command(slot, 0x88, 16, INITIATOR_IN, request->length); /* READ(16) */
-    range_put(slot, request->offset, request->length);
-    return slot_take_iov(slot, request);
-}
-
-static int build_write(struct slot *slot, struct block_request *request)
-{
-    slot_command(slot, 0x8a, 16, INITIATOR_OUT, request->length); /* WRITE(16) */
-    range_put(slot, request->offset, request->length);
-    if ((request->flags & BLOCK_FUA) && slot->lun->facts.fua)
-        slot->command.cdb[1] |= 0x08;
-    return slot_take_iov(slot, request);
-}
-
-static int build_flush(struct slot *slot, struct block_request *request)
-{
-    (void)request;
-    slot->flush_covers = slot->lun->changes;
-    slot_command(slot, 0x35, 10, INITIATOR_NONE, 0); /* SYNCHRONIZE CACHE, all of it */
-    slot->command.iovcnt = 0;
-    return 0;
-}
-
-static int build_write_same(struct slot *slot, struct block_request *request)
-{
-    uint32_t block = slot->lun->base.block_size;
-
-    slot_command(slot, 0x93, 16, INITIATOR_OUT, block); /* WRITE SAME(16) */
-    slot->command.cdb[1] = 0x08; /* UNMAP, if zeros are read then */
-    range_put(slot, request->offset, request->length);
-    slot_buffer(slot, (void *)(uintptr_t)zeros, block);
-    return 0;
-}
-
-static int build_discard(struct slot *slot, struct block_request *request)
-{
-    uint32_t block = slot->lun->base.block_size;
-
-    /* UNMAP may leave blocks as they were; with WRITE SAME they read as zeros for sure. */
-    if (slot->lun->base.caps & BLOCK_DISCARD_ZEROES)
-        return build_write_same(slot, request);
-    memset(slot->parameter, 0, sizeof(slot->parameter));
-    slot->parameter[1] = 22; /* bytes that follow the length field */
-    slot->parameter[3] = 16; /* one descriptor */
-    put_be64(slot->parameter + 8, request->offset / block);
-    put_be32(slot->parameter + 16, (uint32_t)(request->length / block));
-    slot_command(slot, 0x42, 10, INITIATOR_OUT, sizeof(slot->parameter)); /* UNMAP */
-    slot->command.cdb[8] = sizeof(slot->parameter);
-    slot_buffer(slot, slot->parameter, sizeof(slot->parameter));
-    return 0;
-}
-
-static int build_extents(struct slot *slot, struct block_request *request)
-{
-    struct lun *lun = slot->lun;
-
-    slot_command(slot, 0x9e, 16, INITIATOR_IN, STATUS_LENGTH); /* GET LBA STATUS */
-    slot->command.cdb[1] = 0x12;
-    put_be64(slot->command.cdb + 2, request->offset / lun->base.block_size);
-    put_be32(slot->command.cdb + 10, STATUS_LENGTH);
-    memset(lun->status, 0, STATUS_LENGTH); /* not what an earlier answer said */
-    lun->status_owner = slot;
-    slot_buffer(slot, lun->status, STATUS_LENGTH);
-    return 0;
-}
-
-static int (*const build[BLOCK_OP_COUNT])(struct slot *, struct block_request *) = {
-    [BLOCK_READ] = build_read,
-    [BLOCK_WRITE] = build_write,
-    [BLOCK_FLUSH] = build_flush,
-    [BLOCK_ZERO] = build_write_same,
-    [BLOCK_DISCARD] = build_discard,
-    [BLOCK_EXTENTS] = build_extents,
-};
-
 /* -- slots ---------------------------------------------------------------------------- */
 
 static void lun_pump(struct lun *lun);
@@ -360,8 +145,11 @@ static void lun_break(struct lun *lun, int error, const char *why);
 
 static void slot_send(struct slot *slot)
 {
-    if (slot->command.direction == INITIATOR_IN && slot->request->op == BLOCK_READ)
-        nonces_write(slot);
+    if (slot->request->op == BLOCK_READ) {
+        uint64_t halves[2] = { lun_random(slot->lun), lun_random(slot->lun) };
+        block_iscsi_nonces_write(
+                &slot->command, &slot->room, slot->lun->base.block_size, halves);
+    }
     slot->state = SLOT_FLYING;
     initiator_send(&slot->lun->initiator, &slot->command);
 }
@@ -432,7 +220,8 @@ static void slot_good(struct slot *slot)
             lun->facts.volatile_cache &&
             !(slot->command.cdb[0] == 0x8a && lun->facts.fua)) {
         slot->syncing = true;
-        (void)build_flush(slot, request);
+        slot->flush_covers = lun->changes;
+        block_iscsi_command_flush(&slot->command);
         slot_send(slot);
         return;
     }
@@ -450,7 +239,7 @@ static void slot_taken(struct slot *slot)
     int64_t residual = slot->command.answer.residual;
 
     if (request->op == BLOCK_EXTENTS) {
-        unsigned came = STATUS_LENGTH;
+        unsigned came = COMMAND_STATUS;
         if (residual > 0)
             came = residual < came ? came - (unsigned)residual : 0;
         request->extents_count =
@@ -461,7 +250,9 @@ static void slot_taken(struct slot *slot)
         block_set_words(
                 &lun->base, "GOOD with a residual of %lld bytes", (long long)residual);
         slot_fail(slot, EIO);
-    } else if (request->op == BLOCK_READ && !nonces_gone(slot)) {
+    } else if (request->op == BLOCK_READ &&
+            !block_iscsi_nonces_gone(
+                    &slot->command, &slot->room, lun->base.block_size)) {
         block_set_words(&lun->base, "GOOD, but some of the data never came");
         slot_fail(slot, EIO);
     } else {
@@ -598,7 +389,11 @@ static void slot_start(struct lun *lun, struct block_request *request)
     slot->look_error = slot->end_error = 0;
     slot->command.done = slot_done;
     slot->deadline = instant_add_ms(loop_now(lun->base.loop), lun->io_timeout_ms);
-    result = build[request->op](slot, request);
+    slot->flush_covers = lun->changes;
+    if (request->op == BLOCK_EXTENTS)
+        lun->status_owner = slot;
+    result = block_iscsi_command(
+            &slot->command, &slot->room, &lun->base, &lun->facts, request, lun->status);
     if (result) {
         slot_release(slot);
         block_done_later(request, result);
@@ -683,10 +478,6 @@ static void lun_submit(struct block_device *device, struct block_request *reques
         block_done_later(request, -lun->dead_error);
         return;
     }
-    if (request->op != BLOCK_EXTENTS && request->length > MAX_REQUEST) {
-        block_done_later(request, -EINVAL);
-        return;
-    }
     pending_add(lun, request);
     lun_pump(lun);
 }
@@ -701,7 +492,7 @@ static void lun_bury(struct loop_task *task)
     probe_stop(&lun->probe);
     loop_timer_stop(lun->base.loop, &lun->alarm);
     for (unsigned i = 0; i < SLOTS; i++)
-        free(lun->slots[i].iov);
+        command_room_free(&lun->slots[i].room);
     free(lun->status);
     free(lun);
     if (closed)
@@ -838,7 +629,7 @@ static void opening_probed(struct lun *lun)
     else if (lun->spec->writable && lun->facts.write_protected)
         opening_fail_words(lun, -EROFS, "the logical unit is write protected");
     else if ((lun->base.caps & BLOCK_CAN_EXTENTS) &&
-            !(lun->status = malloc(STATUS_LENGTH)))
+            !(lun->status = malloc(COMMAND_STATUS)))
         opening_fail_words(lun, -ENOMEM, "no memory for a device");
     else
         opening_good(lun);
