@@ -19,8 +19,9 @@
 #include "replica/copy/throttle.h"
 
 enum {
-    COPY_CHUNK =
-            1 << 20, /* bytes of one slot's buffer: 4 MiB and more collapse on iSCSI */
+    /* Bytes of one slot's buffer. Larger ones gain nothing on iSCSI, and lose a lot where the
+       far side is short of CPU. */
+    COPY_CHUNK = 512 << 10,
     COPY_GRAIN = 64 << 10, /* bytes: what is found zero, or different, by itself */
     COPY_GRAINS = COPY_CHUNK / COPY_GRAIN,
     COPY_SLOTS = 8
