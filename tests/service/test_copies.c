@@ -181,7 +181,7 @@ static void run_row(struct world *world, unsigned n, uint64_t seed)
     judge(row, source.path, target.path, block);
 }
 
-Test(copies, between_all_kinds_of_ends, .timeout = 300)
+Test(copies, between_all_kinds_of_ends)
 {
     uint64_t seed = seed_take("copies");
     struct world world;
@@ -196,7 +196,7 @@ Test(copies, between_all_kinds_of_ends, .timeout = 300)
 }
 
 /* Through the far side's own front door: what a host would read. */
-Test(copies, qemu_reads_the_same_from_both_luns, .timeout = 120)
+Test(copies, qemu_reads_the_same_from_both_luns)
 {
     uint64_t seed = seed_take("copies"), size = 16 * MIB;
     char from[WORLD_PATH], to[WORLD_PATH], job[WORLD_ID * 2];

@@ -144,7 +144,7 @@ static void resync_good(struct copy *copy)
 
 #define SLOW "\"BandwidthLimit\":12000000"
 
-Test(far_side, a_target_killed_and_restarted, .timeout = 180)
+Test(far_side, a_target_killed_and_restarted)
 {
     struct copy copy;
 
@@ -158,7 +158,7 @@ Test(far_side, a_target_killed_and_restarted, .timeout = 180)
     copy_good(&copy);
 }
 
-Test(far_side, a_source_killed_and_restarted, .timeout = 180)
+Test(far_side, a_source_killed_and_restarted)
 {
     struct copy copy;
 
@@ -171,7 +171,7 @@ Test(far_side, a_source_killed_and_restarted, .timeout = 180)
     copy_good(&copy);
 }
 
-Test(far_side, a_target_that_stalls_past_the_deadline, .timeout = 180)
+Test(far_side, a_target_that_stalls_past_the_deadline)
 {
     struct timespec longer = { .tv_sec = 4 }; /* than the I/O timeout of 2 s */
     struct copy copy;
@@ -186,7 +186,7 @@ Test(far_side, a_target_that_stalls_past_the_deadline, .timeout = 180)
     copy_good(&copy);
 }
 
-Test(far_side, a_lun_removed, .timeout = 180)
+Test(far_side, a_lun_removed)
 {
     struct copy copy;
 
@@ -200,7 +200,7 @@ Test(far_side, a_lun_removed, .timeout = 180)
     resync_good(&copy);
 }
 
-Test(far_side, a_lun_shrunk, .timeout = 180)
+Test(far_side, a_lun_shrunk)
 {
     struct copy copy;
 
@@ -235,7 +235,7 @@ static void small_unmount(const char *folder)
     expect_eq(run_program(unmount), 0);
 }
 
-Test(far_side, a_lun_that_cannot_write_any_more, .timeout = 180)
+Test(far_side, a_lun_that_cannot_write_any_more)
 {
     char folder[WORLD_PATH], backing[WORLD_PATH * 2], path[128];
     struct tgt_lun what = { .path = backing };
@@ -262,7 +262,7 @@ Test(far_side, a_lun_that_cannot_write_any_more, .timeout = 180)
     world_close(&copy.world);
 }
 
-Test(far_side, a_pool_that_fills_up, .timeout = 180)
+Test(far_side, a_pool_that_fills_up)
 {
     char folder[WORLD_PATH], option[WORLD_PATH + 16], filler[WORLD_PATH * 2];
     const char *arguments[] = { "--connect-timeout", "1", "--io-timeout", "2", "--pool",

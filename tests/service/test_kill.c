@@ -222,7 +222,7 @@ static void one_end_a_job(struct history *history)
     json_decref(list);
 }
 
-Test(kill, every_promise_survives, .timeout = 900)
+Test(kill, every_promise_survives)
 {
     const char *lives = getenv("REPLICAD_KILLS");
     static struct history history = { .lock = PTHREAD_MUTEX_INITIALIZER };
