@@ -24,6 +24,7 @@ struct service {
     unsigned held;
     unsigned released; /* generation */
     bool drained;
+    bool stuck; /* constant: held calls stay held when it drains */
     struct event *events;
     int64_t last, forgotten;
     struct api_check live[2], ready[2];
@@ -51,8 +52,11 @@ struct service *fake_create(void)
 
 struct service *service_create(const struct api_options *options, struct fault *fault)
 {
+    struct service *service = fake_create();
+
     (void)options, (void)fault;
-    return fake_create();
+    service->stuck = service->answer.hold = getenv("REPLICAD_FAKE_STUCK") != NULL;
+    return service;
 }
 
 void service_drain(struct service *service)
@@ -159,8 +163,8 @@ void api_serve(struct service *service, const struct api_request *request,
         struct instant due = instant_add_ms(clock_monotonic(), 60000);
         service->held++;
         pthread_cond_broadcast(&service->turn);
-        while (!service->drained && generation == service->released &&
-                turn_await(service, due))
+        while ((!service->drained || service->stuck) &&
+                generation == service->released && turn_await(service, due))
             ;
         service->held--;
     }

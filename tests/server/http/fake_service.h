@@ -1,7 +1,8 @@
 /* tests/server/http/fake_service.h - api/api.h with outcomes by script, no store, no engine.
  *
  * Each call answers what fake_answer() said last; what it was asked is kept for fake_seen().
- * Any thread.
+ * Any thread. In a process of its own ($REPLICAD_FAKE_STUCK set) each call is held for a
+ * minute, whatever the service is told.
  */
 #ifndef TESTS_SERVER_HTTP_FAKE_SERVICE_H
 #define TESTS_SERVER_HTTP_FAKE_SERVICE_H
