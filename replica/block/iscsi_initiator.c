@@ -11,6 +11,8 @@
  * - Its commands are made from our own CDBs with our own buffers as iovecs, so that a target
  *   never decides how much we allocate. Its sense data is parsed by us: the library reads
  *   past the end of a short one.
+ * - A target that goes on without asking for CHAP is not refused by it, mutual CHAP or not;
+ *   nothing can be done about that from outside: a portal is trusted or it is not listed.
  * - It sends a PDU as two small segments; the socket is corked around a turn that sends.
  */
 #include "replica/block/iscsi_initiator.h"

@@ -2,7 +2,10 @@
 #include <arpa/inet.h>
 #include <criterion/criterion.h>
 #include <fcntl.h>
+#include <iscsi/iscsi.h>
+#include <iscsi/scsi-lowlevel.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -366,6 +369,27 @@ Test(iscsi_refused, chap_both_ways)
     world_end(&world);
 }
 
+Test(iscsi_refused, without_a_descriptor_to_spare)
+{
+    struct world world = world_make(NULL);
+    struct block_spec spec = rig_spec(world.tgt->port, 1);
+    struct block_device *device =
+            rig_open(world.loop, &spec); /* what it needs once, is there */
+    struct rlimit before, none;
+    int next = dup(0);
+
+    close(next);
+    cr_assert(getrlimit(RLIMIT_NOFILE, &before) == 0);
+    none = before;
+    none.rlim_cur = (rlim_t)next;
+    cr_assert(setrlimit(RLIMIT_NOFILE, &none) == 0);
+    spec.isid++;
+    cr_assert_eq(rig_refused(world.loop, &spec), -EMFILE);
+    cr_assert(setrlimit(RLIMIT_NOFILE, &before) == 0);
+    cr_assert(device_close(&device));
+    world_end(&world);
+}
+
 /** What the driver sent before it gave up: ours to read, with the way it ended. */
 static void login_read(int listener, uint8_t header[48], int *end)
 {
@@ -404,6 +428,54 @@ Test(iscsi_refused, a_portal_that_accepts_and_never_answers)
     cr_assert_eq(end, ECONNRESET, "what is queued could still be delivered");
     close(listener);
     loop_destroy(loop);
+}
+
+/** A stranger with libiscsi's own calls, who registers a key and reserves the LUN. */
+static struct iscsi_context *stranger_reserves(const struct world *world, int type)
+{
+    struct iscsi_context *stranger = iscsi_create_context("iqn.2026-11.test:stranger");
+    struct scsi_persistent_reserve_out_basic key = { .service_action_reservation_key =
+                                                             77 };
+    char portal[32];
+
+    snprintf(portal, sizeof(portal), "127.0.0.1:%u", world->tgt->port);
+    iscsi_set_targetname(stranger, RIG_TARGET);
+    iscsi_set_session_type(stranger, ISCSI_SESSION_NORMAL);
+    cr_assert(iscsi_full_connect_sync(stranger, portal, 1) == 0, "%s",
+            iscsi_get_error(stranger));
+    for (int action = SCSI_PERSISTENT_RESERVE_REGISTER;
+            action <= SCSI_PERSISTENT_RESERVE_RESERVE; action++) {
+        struct scsi_task *task = iscsi_persistent_reserve_out_sync(
+                stranger, 1, action, SCSI_PERSISTENT_RESERVE_SCOPE_LU, type, &key);
+        cr_assert(task && task->status == SCSI_STATUS_GOOD);
+        scsi_free_scsi_task(task);
+        key = (struct scsi_persistent_reserve_out_basic){ .reservation_key = 77 };
+    }
+    return stranger;
+}
+
+Test(iscsi_refused, a_reservation_of_a_stranger_is_told_and_felt)
+{
+    struct world world = world_make(NULL);
+    struct block_spec spec = rig_spec(world.tgt->port, 1);
+    struct iscsi_context *stranger = stranger_reserves(
+            &world, SCSI_PERSISTENT_RESERVE_TYPE_WRITE_EXCLUSIVE_REGISTRANTS_ONLY);
+    struct device_opening opening;
+    struct block_device *device = device_open(world.loop, &spec, &opening);
+    uint8_t bytes[512] = { 1 };
+
+    cr_assert(device && opening.identity.foreign_reservation);
+    cr_assert_eq(device_read(device, 0, bytes, 512), 0);
+    cr_assert_eq(device_write(device, 0, bytes, 512), -EBADE);
+    cr_assert(strstr(block_last_words(device), "RESERVATION CONFLICT"));
+    cr_assert(device_close(&device));
+    spec.writable = false;
+    device = device_open(world.loop, &spec, &opening);
+    cr_assert(device && !opening.identity.foreign_reservation,
+            "a reader is not kept out");
+    cr_assert(device_close(&device));
+    iscsi_destroy_context(stranger);
+    world_end(&world);
 }
 
 /* -- what goes wrong later ------------------------------------------------------------ */
@@ -490,6 +562,44 @@ Test(iscsi_lost, a_frozen_target_meets_the_deadline_and_the_session_is_given_up)
     cr_assert_eq(device_read(device, 0, bytes, RIG_MIB), 0);
     cr_assert(device_close(&device));
     free(bytes);
+    world_end(&world);
+}
+
+/** Nothing of a session that was given up may change a byte behind the barrier of the next. */
+Test(iscsi_lost, late_writes_do_not_pass_the_barrier)
+{
+    struct world world = world_make(NULL);
+    struct block_spec spec = rig_spec(world.tgt->port, 1);
+    uint8_t *bytes = malloc(SIZE), *seen = malloc(SIZE);
+    static struct rig_batch batch;
+
+    for (int round = 0; round < 3; round++) {
+        struct block_device *device;
+        spec.io_timeout_ms = 1500;
+        device = rig_open(world.loop, &spec);
+        tgt_freeze(world.tgt);
+        memset(&batch, 0, sizeof(batch));
+        memset(bytes, 'a' + round, SIZE);
+        for (uint64_t i = 0; i < 32; i++)
+            rig_start(
+                    &batch, device, BLOCK_WRITE, i * 64 * RIG_KIB, bytes, 64 * RIG_KIB);
+        rig_finish(&batch, world.loop);
+        cr_assert_eq(rig_count(&batch, 0), 0);
+        cr_assert(device_close(&device));
+        tgt_thaw(world.tgt); /* it now finds what the kernel had taken for it */
+        spec.barrier = true;
+        spec.io_timeout_ms = 60000;
+        device = rig_open(world.loop, &spec);
+        memset(bytes, 'A' + round, 2 * RIG_MIB);
+        cr_assert_eq(device_write(device, 0, bytes, RIG_MIB), 0);
+        cr_assert_eq(device_write(device, RIG_MIB, bytes, RIG_MIB), 0);
+        cr_assert(device_close(&device));
+        cr_assert_eq(pread(world.fd, seen, 2 * RIG_MIB, 0), 2 * RIG_MIB);
+        cr_assert(
+                memcmp(seen, bytes, 2 * RIG_MIB) == 0, "a late write, round %d", round);
+    }
+    free(bytes);
+    free(seen);
     world_end(&world);
 }
 
