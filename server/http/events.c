@@ -191,8 +191,11 @@ static enum MHD_Result stream_start(struct exchange *x, struct stream *stream)
 enum MHD_Result events_serve(struct exchange *x)
 {
     struct stream *stream = calloc(1, sizeof(*stream));
-    const char *wrong = stream ? stream_open(x, stream) : "out of memory";
+    const char *wrong;
 
+    if (!stream)
+        return MHD_NO;
+    wrong = stream_open(x, stream);
     if (wrong)
         exchange_refuse(x, "malformed", wrong);
     else if (atomic_load(&x->http->draining))
@@ -201,7 +204,6 @@ enum MHD_Result events_serve(struct exchange *x)
         exchange_refuse(x, "overloaded", "too many requests wait already");
     if (!x->refusal)
         return stream_start(x, stream);
-    if (stream)
-        stream_free(stream);
+    stream_free(stream);
     return answer_refusal(x);
 }

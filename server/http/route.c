@@ -1,5 +1,6 @@
 #include "server/http/route.h"
 
+#include <stdio.h>
 #include <string.h>
 
 const struct route routes[] = {
@@ -75,15 +76,18 @@ struct route_match route_find(enum http_method method, const char *path)
 
 void route_allow(const char *template, char text[64])
 {
+    size_t used = 0;
+
     text[0] = '\0';
-    for (size_t i = 0; i < route_count; i++) {
+    for (size_t i = 0; i < route_count && used < 64; i++) {
+        int n;
+
         if (strcmp(routes[i].template, template) != 0)
             continue;
-        if (text[0])
-            strcat(text, ", ");
-        strcat(text, method_names[routes[i].method]);
-        if (routes[i].method == HTTP_GET)
-            strcat(text, ", HEAD");
+        n = snprintf(text + used, 64 - used, "%s%s%s", used ? ", " : "",
+                method_names[routes[i].method],
+                routes[i].method == HTTP_GET ? ", HEAD" : "");
+        used += n > 0 ? (size_t)n : 0;
     }
 }
 
