@@ -215,13 +215,11 @@ static bool is_lost(int error)
     }
 }
 
-/* Of an opening: a far side that comes up or goes down breaks a login off in the middle, and
-   knows its portal before its targets, LUNs and accounts; our own lack of memory or
-   descriptors may pass. */
+/* A far side that has just come up knows its portal before its targets, LUNs and accounts;
+   and our own lack of memory or descriptors may pass. */
 static bool is_lost_again(int error)
 {
     switch (-error) {
-    case EIO:
     case ENODEV:
     case ENXIO:
     case EACCES:

@@ -153,7 +153,7 @@ static void login_failed(struct initiator *in, const char *text)
     else if (strncmp(text, "Authentication failed", 21) == 0)
         fault_set(fault, -EACCES, "the target could not prove who it is");
     else
-        fault_set(fault, -EIO,
+        fault_set(fault, -ECONNABORTED,
                 "the login ended without an answer that can be understood");
 }
 

@@ -83,7 +83,8 @@ struct block_opening {
 /**
  * Start to open. Always ends, within connect_timeout + 3 x io_timeout at the very most.
  * Faults: -ENOENT, -ELOOP or -EXDEV (the name escapes), -EBUSY (another process holds the
- * file), -EACCES (login refused), -ETIMEDOUT, -ECONNREFUSED, -ENXIO (no such LUN),
+ * file), -EACCES (login refused), -ETIMEDOUT, -ECONNREFUSED,
+ * -ECONNABORTED (the login broke off), -ENXIO (no such LUN),
  * -ENODEV (no such target), -ESTALE (another size), -EMFILE, -ENOMEM, -EINVAL, -EIO.
  */
 void block_open(struct loop *loop, const struct block_spec *spec,
