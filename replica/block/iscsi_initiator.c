@@ -148,8 +148,9 @@ static void login_failed(struct initiator *in, const char *text)
         fault_set(fault, -ENODEV, "the portal has no such target");
     else if (status >> 8 == 1)
         fault_set(fault, -EIO, "the target redirects elsewhere, which is not followed");
-    else if (status)
-        fault_set(fault, -EIO, "the target refused the login with status %04x", status);
+    else if (status) /* class 3, RFC 7143 11.13.5: its own trouble, which may pass */
+        fault_set(fault, status >> 8 == 3 ? -ECONNABORTED : -EIO,
+                "the target refused the login with status %04x", status);
     else if (strncmp(text, "Authentication failed", 21) == 0)
         fault_set(fault, -EACCES, "the target could not prove who it is");
     else

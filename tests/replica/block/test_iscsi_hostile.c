@@ -342,14 +342,14 @@ Test(hostile, logins_that_fail)
     } rows[] = {
         { "login:redirect", -EIO, "redirects" },
         { "login:status=0101", -EIO, "redirects" },
-        { "login:close", -EIO, NULL },
+        { "login:close", -ECONNABORTED, NULL },
         { "login:mute", -ETIMEDOUT, "in time" },
         { "login:status=0201", -EACCES, "authentication failed" },
         { "login:status=0202", -EACCES, "not authorised" },
         { "login:status=0203", -ENODEV, "no such target" },
         { "login:status=0204", -ENODEV, "no such target" },
-        { "login:status=0301", -EIO, "0301" },
-        { "login:status=0302", -EIO, "0302" },
+        { "login:status=0301", -ECONNABORTED, "0301" },
+        { "login:status=0302", -ECONNABORTED, "0302" },
     };
 
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
