@@ -23,17 +23,18 @@ struct api_options {
     const char *data_directory; /* the database, sidecars, the initiator's name */
     const struct api_pool *pools; /* the first is the default */
     size_t pool_count;
-    const char *const *allow_portals; /* "ADDR[/BITS][:PORT]"; on top of loopback's default
+    const char *const
+            *allow_portals; /* "ADDR[/BITS][:PORT]"; on top of loopback's default
                                          only when none is given */
     size_t allow_count;
-    const char *credentials;    /* directory; NULL: none */
+    const char *credentials; /* directory; NULL: none */
     const char *initiator_name; /* NULL: made once and kept */
-    const char *iqn_prefix;     /* of exports' target names */
+    const char *iqn_prefix; /* of exports' target names */
     unsigned connect_timeout_ms, io_timeout_ms;
-    unsigned workers;           /* loops; 0: one per core */
-    unsigned max_jobs;          /* running at once; 0: the default, 4 */
-    unsigned retention_days;    /* 0: 30 */
-    uint64_t retention_rows;    /* 0: 100,000 */
+    unsigned workers; /* loops; 0: one per core */
+    unsigned max_jobs; /* running at once; 0: the default, 4 */
+    unsigned retention_days; /* 0: 30 */
+    uint64_t retention_rows; /* 0: 100,000 */
 };
 
 /**
@@ -72,14 +73,14 @@ struct api_parameter {
 /** Borrowed for the call. NULL: not there. */
 struct api_request {
     enum api_call call;
-    const char *id;        /* {id} of the path, as it came */
-    const char *body;      /* bytes, not NUL-terminated */
+    const char *id; /* {id} of the path, as it came */
+    const char *body; /* bytes, not NUL-terminated */
     size_t length;
     const struct api_parameter *query;
     size_t query_count;
     const char *if_match, *if_none_match; /* header values */
     const char *idempotency_key;
-    int prefer_wait_s;     /* -1: not asked; capped at 60 */
+    int prefer_wait_s; /* -1: not asked; capped at 60 */
     const char *caller, *request_id;
 };
 
@@ -88,16 +89,16 @@ struct api_problem; /* an error in words; rendered by api_problem_render() */
 /** Filled by api_serve(); api_outcome_release() when done with it. */
 struct api_outcome {
     enum api_verdict verdict;
-    int return_value;      /* -1: the method was not reached or it is no method */
-    char *body;            /* JSON text; NULL when @problem is set or there is none */
+    int return_value; /* -1: the method was not reached or it is no method */
+    char *body; /* JSON text; NULL when @problem is set or there is none */
     size_t length;
     struct api_problem *problem;
-    char location[80];     /* path, "" none */
-    char etag[64];         /* with quotes, "" none */
-    char next[512];        /* path of the next page, "" none */
-    unsigned retry_after;  /* seconds, 0 none */
-    int waited_s;          /* what of prefer_wait_s was honoured; -1: not asked */
-    bool replayed;         /* Idempotent-Replayed */
+    char location[80]; /* path, "" none */
+    char etag[64]; /* with quotes, "" none */
+    char next[512]; /* path of the next page, "" none */
+    unsigned retry_after; /* seconds, 0 none */
+    int waited_s; /* what of prefer_wait_s was honoured; -1: not asked */
+    bool replayed; /* Idempotent-Replayed */
 };
 
 /** Serve one call: may block on the clerk, on a probe, or on a wait asked for. */
@@ -114,15 +115,15 @@ char *api_problem_render(const struct api_outcome *outcome, int status,
         const char *request_id, size_t *length);
 
 /** The same for an error that never reached a call. @slug, @title: short words. */
-char *api_problem_plain(const char *slug, const char *title, int status, const char *detail,
-        const char *request_id, size_t *length);
+char *api_problem_plain(const char *slug, const char *title, int status,
+        const char *detail, const char *request_id, size_t *length);
 
 /* -- events -------------------------------------------------------------------------- */
 
 struct api_event {
     int64_t number;
     const char *kind, *type; /* "InstCreation", "Job" */
-    const char *data;        /* one line of JSON */
+    const char *data; /* one line of JSON */
 };
 
 /** Return false to stop. Borrowed for the call. */

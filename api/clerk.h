@@ -20,7 +20,7 @@ struct clerk_touched {
     struct clerk_touch {
         enum store_table table; /* STORE_JOB or STORE_REPLICA */
         struct uuid id;
-    } *list;
+    } * list;
     size_t count, room;
 };
 
@@ -29,9 +29,9 @@ struct clerk_turn {
     struct service *service;
     struct store *store;
     struct store_reader *reader; /* sees what this transaction has changed so far */
-    int64_t now;                 /* wall clock, ms, one for the whole batch */
-    int error;                   /* the first failure of turn_put() and kin; undone then */
-    bool schedule;               /* set: look at the job queue, and for scans that are due */
+    int64_t now; /* wall clock, ms, one for the whole batch */
+    int error; /* the first failure of turn_put() and kin; undone then */
+    bool schedule; /* set: look at the job queue, and for scans that are due */
     struct clerk_touched *touched; /* by turn_touch() */
 };
 
@@ -65,7 +65,8 @@ void turn_put(struct clerk_turn *turn, enum store_table table, const void *row);
 void turn_delete(struct clerk_turn *turn, enum store_table table, const void *row);
 
 /** store_get() through the turn: true when it is there. An error other than -ENOENT sticks. */
-bool turn_get(struct clerk_turn *turn, enum store_table table, const char *key, void *row);
+bool turn_get(
+        struct clerk_turn *turn, enum store_table table, const char *key, void *row);
 
 /** The scheduler shall look at this row before the commit. job_put() and replica_put() do it. */
 void turn_touch(struct clerk_turn *turn, enum store_table table, const struct uuid *id);

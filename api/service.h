@@ -39,15 +39,15 @@ struct service {
     /* events.c: waiters are woken after each commit that put an event */
     pthread_mutex_t wake_lock;
     pthread_cond_t wake; /* broadcast: events and jobs' ends, and the drain */
-    int64_t last_event;  /* under wake_lock */
+    int64_t last_event; /* under wake_lock */
 
     /* claims.c: elements whose target end a call is probing */
     pthread_mutex_t claims_lock;
     pthread_cond_t claims_free;
     struct claim *claims; /* under claims_lock; few */
 
-    struct keys *keys;           /* keys.c: idempotency keys under way */
-    struct metrics metrics;      /* metrics.c: counted as it happens */
+    struct keys *keys; /* keys.c: idempotency keys under way */
+    struct metrics metrics; /* metrics.c: counted as it happens */
     struct scheduler *scheduler; /* scheduler.c: the clerk's thread only */
 };
 
@@ -59,9 +59,9 @@ struct call {
     const struct api_request *request;
     struct api_outcome *outcome;
     enum cim_method method;
-    char *in;      /* InParameters, canonical JSON; NULL for READ */
+    char *in; /* InParameters, canonical JSON; NULL for READ */
     struct uuid source, target, job; /* for the row in /results, as far as known */
-    bool settled;  /* the row (and the key) were put with the change */
+    bool settled; /* the row (and the key) were put with the change */
     struct body_problems problems;
     struct key *key; /* keys.c: the idempotency key under way, NULL: none */
 };
@@ -77,7 +77,8 @@ typedef void call_handler_f(struct call *call);
  * Decode the body by @members. False: the outcome says why (MALFORMED, INVALID or
  * NOT_SUPPORTED with all problems) and the handler just returns.
  */
-bool call_decode(struct call *call, const struct body_member *members, size_t count, void *into);
+bool call_decode(
+        struct call *call, const struct body_member *members, size_t count, void *into);
 
 /**
  * In the turn that makes the change, after the outcome is complete (verdict, return value,
@@ -96,17 +97,20 @@ struct store_reader *call_reader(struct call *call);
 /* -- outcomes (outcome.c) -------------------------------------------------------------- */
 
 /** An error. @return_value -1 where no method answers. Replaces what the outcome held. */
-void outcome_fail(struct api_outcome *outcome, enum api_verdict verdict, int return_value,
-        const char *format, ...) __attribute__((format(printf, 4, 5)));
+void outcome_fail(struct api_outcome *outcome, enum api_verdict verdict,
+        int return_value, const char *format, ...)
+        __attribute__((format(printf, 4, 5)));
 /** More about the error: a pointer with its detail; a holder's path; the call that frees it. */
-void outcome_pointer(struct api_outcome *outcome, const char *pointer, const char *detail);
+void outcome_pointer(
+        struct api_outcome *outcome, const char *pointer, const char *detail);
 void outcome_holder(struct api_outcome *outcome, const char *path);
-void outcome_holder_of(struct api_outcome *outcome, const char *collection,
-        const struct uuid *id);
+void outcome_holder_of(
+        struct api_outcome *outcome, const char *collection, const struct uuid *id);
 void outcome_remedy(struct api_outcome *outcome, const char *format, ...)
         __attribute__((format(printf, 2, 3)));
 /** 3, 4 (502, 507, 409...), 2 from what the engine answered; words of @fault. */
-void outcome_engine(struct api_outcome *outcome, const struct fault *fault, const char *what);
+void outcome_engine(
+        struct api_outcome *outcome, const struct fault *fault, const char *what);
 /** The CIM return value of an engine's errno (negative). */
 int engine_return_value(int error);
 /** How the error's ReturnValueName is spelled; @change: RequestStateChange's own map. */
@@ -129,7 +133,11 @@ struct list_member {
     const char *name;
     enum store_column column;
     enum {
-        LIST_TEXT, LIST_CIM, LIST_NUMBER, LIST_FLAG, LIST_REFERENCE,
+        LIST_TEXT,
+        LIST_CIM,
+        LIST_NUMBER,
+        LIST_FLAG,
+        LIST_REFERENCE,
         LIST_NAMED, /* "/collection/NAME" or "NAME" */
         LIST_PARSED /* a word of our own: @parse */
     } type;
@@ -144,19 +152,22 @@ struct list_member {
  */
 void list_serve(struct call *call, enum store_table table, const char *path,
         const struct list_member *members, size_t count,
-        void (*render)(struct call *call, struct store_reader *reader, struct writer *writer,
-                const void *row));
+        void (*render)(struct call *call, struct store_reader *reader,
+                struct writer *writer, const void *row));
 
 /* -- rows rendered (one function a resource; members of an object that is open) -------- */
 
-void element_render(struct call *, struct store_reader *, struct writer *, const void *row);
-void replica_render(struct call *, struct store_reader *, struct writer *, const void *row);
+void element_render(
+        struct call *, struct store_reader *, struct writer *, const void *row);
+void replica_render(
+        struct call *, struct store_reader *, struct writer *, const void *row);
 void job_render(struct call *, struct store_reader *, struct writer *, const void *row);
 
 /* -- elements (elements.c) --------------------------------------------------------------- */
 
 /** The row as the engine takes it (an extent: the parent's address and the window). */
-void element_for_engine(const struct store_element *row, struct engine_element *element);
+void element_for_engine(
+        const struct store_element *row, struct engine_element *element);
 
 /** What overlaps @element's bytes: itself, its parent, its extents. @each until false. */
 void element_overlaps(struct store_reader *reader, const struct store_element *element,
@@ -188,15 +199,15 @@ void events_wake(struct service *service);
 /* -- jobs and pairs (jobs.c, scheduler.c, progress.c, scan.c, recover.c) ------------------- */
 
 enum job_work {
-    JOB_COPY = 1,    /* first full copy (create, attach, start copy) */
-    JOB_RESYNC,      /* delta source -> target */
-    JOB_RESTORE,     /* delta target -> source */
-    JOB_PREPARE,     /* open and hold both ends */
+    JOB_COPY = 1, /* first full copy (create, attach, start copy) */
+    JOB_RESYNC, /* delta source -> target */
+    JOB_RESTORE, /* delta target -> source */
+    JOB_PREPARE, /* open and hold both ends */
 };
 
 /** Is a job in @state over? (7, 8, 9, 10) */
 bool job_is_over(int64_t state);
-#define JOB_OVER_STATES                                                                  \
+#define JOB_OVER_STATES                                                                \
     (UINT64_C(1) << 7 | UINT64_C(1) << 8 | UINT64_C(1) << 9 | UINT64_C(1) << 10)
 
 /** Put a job or a pair and the event that tells of it, with the next revision. */
@@ -226,7 +237,8 @@ struct job_ending {
     struct fault fault;
 };
 /** End (or suspend) a job whose plan runs no more, and move its pair on. Puts both. */
-void job_end(struct clerk_turn *turn, struct store_job *job, const struct job_ending *ending);
+void job_end(struct clerk_turn *turn, struct store_job *job,
+        const struct job_ending *ending);
 
 /** A new job of @replica (whose `job` it becomes; not put), state New; put. */
 void job_make(struct clerk_turn *turn, struct call *call, struct store_replica *replica,
@@ -234,7 +246,8 @@ void job_make(struct clerk_turn *turn, struct call *call, struct store_replica *
         const struct store_element *target, struct store_job *job);
 
 /** Wait until the job is over, up to @s seconds; fills @job. False: no such job. */
-bool job_wait(struct service *service, const struct uuid *id, unsigned s, struct store_job *job);
+bool job_wait(struct service *service, const struct uuid *id, unsigned s,
+        struct store_job *job);
 
 /**
  * Wait for the next change of anything. Start with *@seen -1, look at the rows, wait, look
@@ -257,7 +270,7 @@ void scheduler_undone(struct service *service, bool all);
 enum scheduler_kind { SCHEDULER_JOB, SCHEDULER_HOLD, SCHEDULER_SCAN };
 struct scheduler_plan_of {
     enum scheduler_kind kind;
-    struct uuid job;     /* none: a hold whose job is done, a scan */
+    struct uuid job; /* none: a hold whose job is done, a scan */
     struct uuid replica;
 };
 /** The plan that runs under @id; false: none. */
@@ -344,7 +357,8 @@ struct claim {
     bool taken;
 };
 /** Waits for who has it. False: the outcome is 6. */
-bool claim_take(struct call *call, struct claim *claim, const struct store_element *element);
+bool claim_take(
+        struct call *call, struct claim *claim, const struct store_element *element);
 /** The scheduler may start what writes there. Twice is fine; the clerk's thread too. */
 void claim_drop(struct service *service, struct claim *claim);
 /** Is @root claimed? The scheduler asks. */
@@ -362,8 +376,8 @@ bool copy_type_check(struct call *call, int64_t copy_type);
 /** CopyType 3 is not: 1, with what is missing. */
 bool copy_type_built(struct call *call, int64_t copy_type, const struct uuid *source);
 /** 0 or 4096 with its job, as both methods and ModifySynchronization answer. @job may be none. */
-void replica_answer(struct call *call, const struct uuid *replica, const struct uuid *job,
-        bool target);
+void replica_answer(struct call *call, const struct uuid *replica,
+        const struct uuid *job, bool target);
 /** Copy what a Goal asks for into the pair; false: the outcome is 5 or 1. */
 bool replica_take_goal(struct call *call, struct store_replica *replica,
         const struct goal *goal, const char *pointer);

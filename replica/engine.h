@@ -26,21 +26,23 @@ typedef void engine_event_f(void *context, const struct engine_event *event);
 
 struct engine_pool {
     const char *name;
-    const char *path; /* the engine opens it once, at its creation, and makes it if missing */
+    const char *
+            path; /* the engine opens it once, at its creation, and makes it if missing */
 };
 
 /** Borrowed for engine_create(). */
 struct engine_options {
-    unsigned loops;                  /* worker threads; 0: one per core */
+    unsigned loops; /* worker threads; 0: one per core */
     const struct engine_pool *pools;
     size_t pool_count;
     const struct portal_rule *allow; /* portals that may be spoken to */
     size_t allow_count;
-    const char *credentials;         /* path of the directory of credential files; NULL: none */
-    const char *state_directory;     /* path where digest sidecars live; NULL: none */
-    const char *initiator;           /* our iSCSI name */
+    const char *credentials; /* path of the directory of credential files; NULL: none */
+    const char *state_directory; /* path where digest sidecars live; NULL: none */
+    const char *initiator; /* our iSCSI name */
     unsigned connect_timeout_ms, io_timeout_ms;
-    unsigned recovery_ms; /* how long a lost device is tried again before its copy fails */
+    unsigned
+            recovery_ms; /* how long a lost device is tried again before its copy fails */
     engine_event_f *event;
     void *context;
 };
@@ -54,12 +56,12 @@ void engine_destroy(struct engine *engine);
 
 /** An element as the engine sees it. A value. */
 struct engine_element {
-    char address[512];     /* canonical: "pool:NAME/FILE" or "iscsi://..." */
-    char credentials[65];  /* name of a credentials file, "" none */
-    uint64_t offset;       /* a window of what is addressed: an extent; else 0 */
-    uint64_t size;         /* bytes; 0: all of it, whatever it is found to be */
-    uint64_t whole;        /* bytes of all that is addressed; 0: unknown. Another: -ESTALE */
-    uint32_t block_size;   /* files: 1 or 512; LUNs: ignored, they say it themselves */
+    char address[512]; /* canonical: "pool:NAME/FILE" or "iscsi://..." */
+    char credentials[65]; /* name of a credentials file, "" none */
+    uint64_t offset; /* a window of what is addressed: an extent; else 0 */
+    uint64_t size; /* bytes; 0: all of it, whatever it is found to be */
+    uint64_t whole; /* bytes of all that is addressed; 0: unknown. Another: -ESTALE */
+    uint32_t block_size; /* files: 1 or 512; LUNs: ignored, they say it themselves */
 };
 
 struct engine_found {
@@ -76,30 +78,30 @@ struct engine_found {
  * timeout; not on a loop. Faults as block_open(), and -EPERM: the portal is not allowed,
  * -ENOKEY: the credentials file is missing or its mode is not 0600.
  */
-int engine_probe(struct engine *engine, const struct engine_element *element, bool writable,
-        struct engine_found *found, struct fault *fault);
+int engine_probe(struct engine *engine, const struct engine_element *element,
+        bool writable, struct engine_found *found, struct fault *fault);
 
 enum engine_work {
-    ENGINE_COPY,    /* every block; zeros may be skipped where the target is proven zero */
-    ENGINE_DELTA,   /* compare, write only what differs */
-    ENGINE_VERIFY,  /* read both, write nothing; ends -EILSEQ at a difference */
-    ENGINE_HOLD,    /* open both ends, check them, keep them open until engine_stop() */
+    ENGINE_COPY, /* every block; zeros may be skipped where the target is proven zero */
+    ENGINE_DELTA, /* compare, write only what differs */
+    ENGINE_VERIFY, /* read both, write nothing; ends -EILSEQ at a difference */
+    ENGINE_HOLD, /* open both ends, check them, keep them open until engine_stop() */
 };
 
 /** What to do. A value; the caller keeps it and gives it again after a stop or a crash. */
 struct engine_plan {
-    struct uuid id;          /* the caller's name for it; at most one running plan a name */
-    struct uuid pair;        /* names the digest sidecar; none: no sidecar */
+    struct uuid id; /* the caller's name for it; at most one running plan a name */
+    struct uuid pair; /* names the digest sidecar; none: no sidecar */
     enum engine_work work;
     struct engine_element source, target;
-    bool target_zero;        /* the target is fresh: nothing but zeros was ever there */
-    bool resumed;            /* it ran before: writes may be under way, fence the target */
-    bool verify;             /* read back and compare after the copy */
-    uint64_t watermark;      /* start here; bytes, as the last event said */
-    uint64_t verified;       /* the reading back goes on here, as the last event said; or 0 */
+    bool target_zero; /* the target is fresh: nothing but zeros was ever there */
+    bool resumed; /* it ran before: writes may be under way, fence the target */
+    bool verify; /* read back and compare after the copy */
+    uint64_t watermark; /* start here; bytes, as the last event said */
+    uint64_t verified; /* the reading back goes on here, as the last event said; or 0 */
     uint64_t skipped, written; /* counters carried on */
-    uint64_t limit;          /* bytes a second; 0: none */
-    unsigned priority;       /* 0 most urgent .. 3; shares of a loop */
+    uint64_t limit; /* bytes a second; 0: none */
+    unsigned priority; /* 0 most urgent .. 3; shares of a loop */
 };
 
 /** Ring: start it. Answers by events only. 0, or -EALREADY (that id runs), -EMFILE, -ENOMEM. */
@@ -107,28 +109,32 @@ int engine_start(struct engine *engine, const struct engine_plan *plan);
 
 enum engine_stop {
     ENGINE_DRAIN, /* finish what is in flight, flush, keep the watermark */
-    ENGINE_DROP   /* as soon as it can be: what is in flight is abandoned; watermark as flushed */
+    ENGINE_DROP /* as soon as it can be: what is in flight is abandoned; watermark as flushed */
 };
 
 /** Its ENDED event says STOPPED, or how it ended before. -ESRCH when no such plan runs. */
 int engine_stop(struct engine *engine, const struct uuid *id, enum engine_stop how);
 
 /** As engine_stop(), and waits up to @ms for the end. 0, -ESRCH or -ETIMEDOUT. */
-int engine_stop_wait(
-        struct engine *engine, const struct uuid *id, enum engine_stop how, unsigned ms);
+int engine_stop_wait(struct engine *engine, const struct uuid *id, enum engine_stop how,
+        unsigned ms);
 
 /** New limit in bytes a second, 0 none; takes effect within one window. -ESRCH. */
 int engine_limit(struct engine *engine, const struct uuid *id, uint64_t limit);
 
-enum engine_mode { ENGINE_MODE_NONE, ENGINE_MODE_FULL, ENGINE_MODE_DELTA_DIGEST,
-    ENGINE_MODE_DELTA_COMPARE };
+enum engine_mode {
+    ENGINE_MODE_NONE,
+    ENGINE_MODE_FULL,
+    ENGINE_MODE_DELTA_DIGEST,
+    ENGINE_MODE_DELTA_COMPARE
+};
 
 enum engine_event_kind {
-    ENGINE_STARTED,  /* both ends are open, checked, and bytes move; after WAITING again */
+    ENGINE_STARTED, /* both ends are open, checked, and bytes move; after WAITING again */
     ENGINE_PROGRESS, /* at most twice a second a plan; @watermark is flushed */
-    ENGINE_WAITING,  /* a device was lost; it is tried again until recovery_ms ran out */
-    ENGINE_HELD,     /* HOLD: both ends are open */
-    ENGINE_ENDED     /* exactly one a started plan, the last */
+    ENGINE_WAITING, /* a device was lost; it is tried again until recovery_ms ran out */
+    ENGINE_HELD, /* HOLD: both ends are open */
+    ENGINE_ENDED /* exactly one a started plan, the last */
 };
 
 enum engine_end { ENGINE_DONE, ENGINE_STOPPED, ENGINE_FAILED };
@@ -137,17 +143,17 @@ struct engine_event {
     enum engine_event_kind kind;
     struct uuid id;
     enum engine_mode mode;
-    uint64_t total;     /* bytes of the source */
-    uint64_t done;      /* bytes dealt with, skipped ones too; <= total; only grows. With
+    uint64_t total; /* bytes of the source */
+    uint64_t done; /* bytes dealt with, skipped ones too; <= total; only grows. With
                            @verify a byte is half done until it is read back */
-    uint64_t skipped;   /* of these not written: zero or equal */
-    uint64_t written;   /* bytes sent to the target by write */
+    uint64_t skipped; /* of these not written: zero or equal */
+    uint64_t written; /* bytes sent to the target by write */
     uint64_t watermark; /* all below is flushed on the target; VERIFY: is equal */
-    uint64_t verified;  /* all below was read back after the copy and is equal */
-    uint64_t rate;      /* bytes a second over the last seconds */
-    enum engine_end end;          /* ENDED */
-    bool on_target;               /* ENDED failed: the target was at fault, else the source */
-    struct fault fault;           /* ENDED failed, WAITING: why; words of the device */
+    uint64_t verified; /* all below was read back after the copy and is equal */
+    uint64_t rate; /* bytes a second over the last seconds */
+    enum engine_end end; /* ENDED */
+    bool on_target; /* ENDED failed: the target was at fault, else the source */
+    struct fault fault; /* ENDED failed, WAITING: why; words of the device */
 };
 
 /** Watchdog for /livez: the longest that a loop has not turned, in milliseconds. */
@@ -164,14 +170,14 @@ void engine_figures(struct engine *engine, struct engine_figures *figures);
     such pool. See block/pool.h for the rest. */
 int engine_file_create(struct engine *engine, const char *pool, const char *name,
         uint64_t size, bool reserve, struct fault *fault);
-int engine_file_clone(struct engine *engine, const char *source_address, const char *pool,
-        const char *name, uint64_t size, struct fault *fault);
+int engine_file_clone(struct engine *engine, const char *source_address,
+        const char *pool, const char *name, uint64_t size, struct fault *fault);
 int engine_file_remove(
         struct engine *engine, const char *pool, const char *name, struct fault *fault);
 
 struct engine_pool_figures {
     uint64_t total, remaining; /* bytes of the file system, and free for us */
-    bool can_clone;            /* by reflink, tried once at start */
+    bool can_clone; /* by reflink, tried once at start */
 };
 int engine_pool_figures(
         struct engine *engine, const char *pool, struct engine_pool_figures *figures);

@@ -102,8 +102,7 @@ void trace(const char *where, uint64_t a, uint64_t b)
     atomic_store_explicit(&ring->count, count + 1, memory_order_release);
 }
 
-/* -- printing, with nothing that a signal handler may not do -------------------------
- */
+/* -- printing, with nothing that a signal handler may not do ----------------------- */
 
 struct line {
     char text[256];

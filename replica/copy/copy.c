@@ -25,8 +25,7 @@ enum {
     ALIGNMENT = 4096 /* of buffers: direct I/O */
 };
 
-/* -- what is told --------------------------------------------------------------------
- */
+/* -- what is told ------------------------------------------------------------------ */
 
 static void figures_fill(const struct copy *copy, const struct tally *tally,
         uint64_t verified, struct copy_figures *figures)
@@ -77,8 +76,7 @@ static uint64_t told(const struct copy *copy)
     return copy->pass != copy->options.kind ? copy->verified : copy->flushed.position;
 }
 
-/* -- the end -------------------------------------------------------------------------
- */
+/* -- the end ----------------------------------------------------------------------- */
 
 void copy_fail(struct copy *copy, int result, bool on_target, const char *verb,
         uint64_t offset)
@@ -130,8 +128,7 @@ static void copy_finish(struct copy *copy)
     free(copy);
 }
 
-/* -- flushing ------------------------------------------------------------------------
- */
+/* -- flushing ---------------------------------------------------------------------- */
 
 static void flush_done(struct block_request *request, int result)
 {
@@ -176,8 +173,7 @@ static void flush_consider(struct copy *copy, bool now)
         flush_start(copy);
 }
 
-/* -- pieces --------------------------------------------------------------------------
- */
+/* -- pieces ------------------------------------------------------------------------ */
 
 static void plan_zero(struct copy *copy, struct piece *piece)
 {
@@ -267,8 +263,7 @@ static bool may_start(const struct copy *copy)
             copy->cursor < copy->total && copy->idle && !ledger_full(&copy->ledger);
 }
 
-/* -- passes --------------------------------------------------------------------------
- */
+/* -- passes ------------------------------------------------------------------------ */
 
 static void map_answered(struct copy *copy, int result, bool on_target)
 {
@@ -374,8 +369,7 @@ void copy_pump(struct copy *copy)
         settle(copy);
 }
 
-/* -- from outside --------------------------------------------------------------------
- */
+/* -- from outside ------------------------------------------------------------------ */
 
 static void kick_run(struct loop_task *task)
 {

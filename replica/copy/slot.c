@@ -58,8 +58,7 @@ static void slot_end(struct slot *slot)
     copy_pump(copy);
 }
 
-/* -- writing -------------------------------------------------------------------------
- */
+/* -- writing ----------------------------------------------------------------------- */
 
 /* It cannot do this, or not here; it may still take plain writes, which tell the truth.
  */
@@ -180,8 +179,7 @@ static void run_init(
     run->end = end;
 }
 
-/* -- looking -------------------------------------------------------------------------
- */
+/* -- looking ----------------------------------------------------------------------- */
 
 /* Of @length bytes (padding included) @at bytes into the piece. */
 static enum fate grain_fate(const struct slot *slot, uint64_t at, uint64_t length)
@@ -295,8 +293,7 @@ static void slot_verify(struct slot *slot)
     slot_end(slot);
 }
 
-/* -- reading -------------------------------------------------------------------------
- */
+/* -- reading ----------------------------------------------------------------------- */
 
 /* All reads of the piece are done. */
 static void slot_landed(struct slot *slot)

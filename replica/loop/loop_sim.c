@@ -34,8 +34,7 @@ static struct sim_side *side_of(struct loop *loop)
     return container_of(loop, struct sim_side, base);
 }
 
-/* -- chance ---------------------------------------------------------------------------
- */
+/* -- chance ------------------------------------------------------------------------ */
 
 uint64_t loop_sim_random(struct loop *loop)
 {
@@ -54,8 +53,7 @@ uint64_t loop_sim_below(struct loop *loop, uint64_t below)
     return loop_sim_random(loop) % below; /* the bias is far below what tests can see */
 }
 
-/* -- what is ready --------------------------------------------------------------------
- */
+/* -- what is ready ----------------------------------------------------------------- */
 
 static void run_task(struct sim_side *side)
 {
@@ -130,8 +128,7 @@ uint64_t loop_sim_run(struct loop *loop, uint64_t limit)
     return steps;
 }
 
-/* -- the face -------------------------------------------------------------------------
- */
+/* -- the face ---------------------------------------------------------------------- */
 
 static void side_post(struct loop *loop, struct loop_task *task)
 {

@@ -84,8 +84,7 @@ static void turn_begin(struct uv_side *side)
     atomic_store_explicit(&side->turn_began_ns, side->now.ns, memory_order_relaxed);
 }
 
-/* -- posts ----------------------------------------------------------------------------
- */
+/* -- posts ------------------------------------------------------------------------- */
 
 static void side_post(struct loop *loop, struct loop_task *task)
 {
@@ -136,8 +135,7 @@ static void on_wake(uv_async_t *wake)
     run_posted(side);
 }
 
-/* -- turns and timers -----------------------------------------------------------------
- */
+/* -- turns and timers -------------------------------------------------------------- */
 
 static void fire_due(struct uv_side *side)
 {
@@ -223,8 +221,7 @@ static void side_timer_stop(struct loop *loop, struct loop_timer *timer)
     timer_heap_stop(&side_of(loop)->timers, timer);
 }
 
-/* -- watches --------------------------------------------------------------------------
- */
+/* -- watches ----------------------------------------------------------------------- */
 
 static void on_poll_closed(uv_handle_t *handle)
 {
@@ -312,8 +309,7 @@ static int side_watch_set(
     return result;
 }
 
-/* -- work -----------------------------------------------------------------------------
- */
+/* -- work -------------------------------------------------------------------------- */
 
 static void on_work(uv_work_t *request)
 {
@@ -392,8 +388,7 @@ static void jobs_free(struct uv_side *side)
     }
 }
 
-/* -- life -----------------------------------------------------------------------------
- */
+/* -- life -------------------------------------------------------------------------- */
 
 static void on_stop(struct loop_task *task)
 {
