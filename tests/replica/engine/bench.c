@@ -59,6 +59,8 @@ static void on_event(void *context, const struct engine_event *event)
 {
     struct bench *bench = context;
 
+    if (bench->hook)
+        bench->hook(bench, event);
     pthread_mutex_lock(&bench->lock);
     note(record_of(bench, &event->id), event);
     pthread_cond_broadcast(&bench->changed);

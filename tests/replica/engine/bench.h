@@ -25,6 +25,8 @@ struct bench_record {
 struct bench {
     char directory[64]; /* holds pool/ and keys/ */
     struct engine *engine;
+    /** Called in every event, on the loop, before it is noted; may be NULL. */
+    void (*hook)(struct bench *, const struct engine_event *);
     pthread_mutex_t lock;
     pthread_cond_t changed;
     struct bench_record records[BENCH_PLANS];

@@ -460,3 +460,33 @@ Test(engine, figures_count_what_moved)
     cr_assert(figures.read_bytes >= record.last.written);
     (void)engine_stalled_ms(bench.engine);
 }
+
+/* Its name is free when its last event is out, though the event is still being taken. */
+static struct engine_plan again;
+static int again_result;
+
+static void start_again(struct bench *of, const struct engine_event *event)
+{
+    if (event->kind != ENGINE_ENDED)
+        return;
+    of->hook = NULL;
+    again_result = engine_start(of->engine, &again);
+}
+
+static bool has_ended_twice(const struct bench_record *record)
+{
+    return record->ended == 2;
+}
+
+Test(engine, the_name_of_an_ended_plan_is_free)
+{
+    struct bench_record record;
+    bench_file(&bench, "a", MIB, 24);
+    bench_file(&bench, "b", MIB, 25);
+    again = bench_plan(ENGINE_COPY, "a", "b");
+    again_result = 1;
+    bench.hook = start_again;
+    cr_assert(engine_start(bench.engine, &again) == 0);
+    cr_assert(bench_wait(&bench, &again.id, has_ended_twice, &record));
+    cr_assert(again_result == 0 && record.last.end == ENGINE_DONE);
+}
