@@ -7,7 +7,7 @@
 
 #include "tests/replica/copy/rig.h"
 
-enum { SIZE = 4 << 20, MIB = 1 << 20 };
+enum { SIZE = 2 << 20, MIB = 1 << 20 };
 
 static void check_failure(
         const struct rig *rig, int error, bool lose, bool on_target, const char *who)
@@ -54,7 +54,7 @@ static bool life(uint64_t seed, enum copy_kind kind, int op, unsigned after, int
 static void sweep(enum copy_kind kind, int op, int error, bool on_target, bool apply,
         bool lose, uint64_t base)
 {
-    for (unsigned i = 0; i < 6; i++)
+    for (unsigned i = 0; i < 5; i++)
         for (unsigned after = 0; after < 60; after++)
             if (!life(rig_seed() + base + i, kind, op, after, error, on_target, apply,
                         lose))
@@ -176,7 +176,7 @@ Test(copy_verify, one_flipped_bit_anywhere_is_found)
 {
     char words[100];
 
-    for (unsigned i = 0; i < 150; i++) {
+    for (unsigned i = 0; i < 100; i++) {
         struct rig rig;
         rig_init_plain(&rig, rig_seed() + i, 1 + (rig_seed() * 7 + i * 77777) % SIZE, 1,
                 i % 2 ? 1 : 512, BLOCK_CAN_EXTENTS, BLOCK_VOLATILE | BLOCK_CAN_EXTENTS);

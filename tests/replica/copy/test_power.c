@@ -7,7 +7,7 @@
 #include "replica/loop/sim.h"
 #include "tests/replica/copy/rig.h"
 
-enum { VOLUMES = 24, LIVES = 120, SIZE = 3 << 20 };
+enum { VOLUMES = 16, LIVES = 80, SIZE = 2 << 20 };
 
 /* Runs until the target has taken @writes writes, cuts its power, and waits for the end. */
 static int run_and_cut(struct rig *rig, uint64_t writes)

@@ -6,7 +6,7 @@
 
 #include "tests/replica/copy/rig.h"
 
-enum { VOLUMES = 200, SIZE = 6 << 20 };
+enum { VOLUMES = 200, SIZE = 4 << 20 };
 
 static const uint64_t LIMITS[] = { 0, 0, 5000000, 100000000 };
 
