@@ -41,7 +41,7 @@ def goal(name, what, values, relation, limit, digits=2):
     values = values if isinstance(values, list) else [values]
     figure = statistics.median(values)
     met = figure >= limit if relation == ">=" else figure <= limit
-    VERDICTS.append((name, what, met, figure / limit))
+    VERDICTS.append((name, what, met, figure / limit if limit else figure))
     shown = spread(values, digits) if len(values) > 1 else f"{figure:.{digits}f}"
     return f"{what} {shown}, goal {relation} {limit}: {'met' if met else 'MISSED'}"
 
@@ -82,15 +82,16 @@ def qemu(world, source, target, before=None, new=False, settings=QEMU):
     return {f"qemu-img {' '.join(words)}": candidate((*kept, *words)) for words in settings}
 
 
-def compare(world, name, ours, peer_name, peer, throughput, cpu=None):
+def compare(world, name, ours, peer_name, peer, throughput=None, cpu=None):
     """One uncounted run of ours, then pairs. Returns our samples and the peer's."""
     ours()
     mine, theirs = [], []
     for _ in range(world.pairs):
         mine.append(ours())
         theirs.append(peer())
-    words = [goal(name, "throughput", [t.wall / m.wall for m, t in zip(mine, theirs)],
-                  ">=", throughput)]
+    ratios = [t.wall / m.wall for m, t in zip(mine, theirs)]
+    words = [goal(name, "throughput", ratios, ">=", throughput) if throughput else
+             f"throughput {spread(ratios)}"]
     ratios = [m.cpu / max(t.cpu, 1e-3) for m, t in zip(mine, theirs)]
     words.append(goal(name, "CPU", ratios, "<=", cpu) if cpu else f"CPU {spread(ratios)}")
     say(f"{name}: {'; '.join(words)}; against {peer_name}")
@@ -170,9 +171,10 @@ def lun_zeros(world):
 
 @case
 def lun_zeros_fresh(world):
-    """90 % zeros, LUN to a fresh pool element, against qemu-img to a new file"""
-    source_file = world.file("source", dense=0.1, longest=8)
-    source = Tgt(world, 262144).lun(1, source_file)
+    """90 % zeros, LUN to a fresh pool element; qemu-img: to the thick LUN, to a new file"""
+    sides = Tgt(world, 262144), Tgt(world, 262144)
+    source_file, thick_file = world.file("source", dense=0.1, longest=8), world.file("thick")
+    source, thick = sides[0].lun(1, source_file), sides[1].lun(1, thick_file)
     daemon = Daemon(world)
     a = daemon.element(source)
     made = []
@@ -192,10 +194,11 @@ def lun_zeros_fresh(world):
         if os.path.exists(new):
             os.unlink(new)
 
-    peer_name, peer = choose(qemu(world, source, new, remove, new=True))
-    mine, theirs = compare(world, "lun-zeros-fresh", ours, peer_name, peer, 2.3)
-    far_side(mine, theirs)
-    peaks(daemon, convert(source, new, *peer_name.split()[1:]))
+    name, peer = choose(qemu(world, source, thick, lambda: world.fill(thick_file)))
+    far_side(*compare(world, "lun-zeros-fresh", ours, f"{name} to the thick LUN", peer, 2.3))
+    name, peer = choose(qemu(world, source, new, remove, new=True))
+    far_side(*compare(world, "lun-zeros-fresh", ours, f"{name} to a new file", peer))
+    peaks(daemon)
 
 
 @case
@@ -438,6 +441,7 @@ def throttle(world):
                         {"RequestedState": "Kill"})
             while daemon.call("GET", answer["Job"] + "?wait=60")["JobState"] not in ENDED:
                 pass
+            daemon.call("DELETE", answer["Replica"])
             daemon.call("DELETE", answer["TargetElement"])
         say("throttle: " + goal("throttle", f"{limit} MiB/s, worst error in %",
                                 max(abs(rate - 1) * 100 for rate in rates), "<=", 5) +
@@ -459,6 +463,34 @@ def windows(world, target, limit, wanted):
         rates.append((bytes_now - bytes_then) / (now - at) / (limit * MIB))
         at, bytes_then = now, bytes_now
     return rates
+
+
+@case
+def cost(world):
+    """what a piece (a read and a write of 4 KiB) costs the engine, memory to memory"""
+    pump = os.path.join(world.shm, "pump")
+    rooms = [os.path.join(ROOT, f"build/release/replica/{room}/libreplica_{room}.a")
+             for room in ("copy", "block", "loop", "base")]
+    libraries = run("pkg-config", "--libs", "libuv", "libiscsi", "liburing", "libisal",
+                    "libxxhash", "gnutls").stdout.split()
+    run("cc", "-std=gnu17", "-O2", "-g", "-I", ROOT, os.path.join(PEER, "pump.c"), *rooms,
+        *libraries, "-lpthread", "-o", pump)
+
+    def counted(pieces):
+        """CPU nanoseconds and allocations."""
+        return [int(word) for word in run(pump, str(pieces)).stdout.split()]
+
+    def instructions(pieces):
+        done = run("valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", pump,
+                   str(pieces))
+        return int(re.search(r"Collected : (\d+)", done.stdout).group(1))
+
+    few, many = 10000, 110000
+    costs = [(counted(many)[0] - counted(few)[0]) / (many - few) for _ in range(world.pairs)]
+    steady = counted(many)[1] - counted(few)[1]
+    exact = (instructions(2000) - instructions(1000)) / 1000
+    say(f"cost: a piece {spread(costs, 0)} ns of CPU, {exact:.0f} instructions by callgrind; " +
+        goal("cost", "allocations in steady state", steady, "<=", 0, 0))
 
 
 # -- the API -----------------------------------------------------------------------------
@@ -500,7 +532,7 @@ class NodePeer:
 def wrk(server, script, path, length=4):
     """Answers a second, CPU microseconds of the server an answer, and how many there were."""
     cpu = server.cpu()
-    done = run("wrk", "-t1", "-c64", f"-d{length}s", "-s", os.path.join(PEER, script),
+    done = run("wrk", "-t1", "-c64", f"-d{length}s", "--timeout", "30s", "-s", os.path.join(PEER, script),
                f"http://{server.http}{path}")
     cpu = server.cpu() - cpu
     total, bad, rate = re.search(r"answers (\d+) bad (\d+) rate ([\d.]+)", done.stdout).groups()
