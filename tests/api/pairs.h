@@ -143,7 +143,7 @@ static inline void pair_reach(struct rig *rig, const char *id, int64_t state)
 struct plant {
     enum store_table table;
     const void *row;
-    bool gone;
+    bool gone, touch;
 };
 
 static inline bool plant_work(struct clerk_turn *turn, void *context)
@@ -154,20 +154,31 @@ static inline bool plant_work(struct clerk_turn *turn, void *context)
         turn_delete(turn, plant->table, plant->row);
     else
         turn_put(turn, plant->table, plant->row);
+    if (plant->touch)
+        turn_touch(turn, plant->table, plant->row);
     return true;
 }
 
 /** A row as it is, past all rules. */
 static inline void plant(struct rig *rig, enum store_table table, const void *row)
 {
-    struct plant plant = { table, row, false };
+    struct plant plant = { .table = table, .row = row };
 
+    expect_eq(clerk_call(rig->service->clerk, plant_work, &plant), 0);
+}
+
+/** A pair whose scan is due now: the scheduler is told. */
+static inline void plant_due(struct rig *rig, struct store_replica *replica)
+{
+    struct plant plant = { .table = STORE_REPLICA, .row = replica, .touch = true };
+
+    replica->scan_due = 1;
     expect_eq(clerk_call(rig->service->clerk, plant_work, &plant), 0);
 }
 
 static inline void uproot(struct rig *rig, enum store_table table, const void *row)
 {
-    struct plant plant = { table, row, true };
+    struct plant plant = { .table = table, .row = row, .gone = true };
 
     expect_eq(clerk_call(rig->service->clerk, plant_work, &plant), 0);
 }

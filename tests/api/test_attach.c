@@ -109,9 +109,7 @@ Test(attach, a_mirror_is_kept_by_scanning)
     expect(replica.scan_due >= first + 5000);
     /* Due now instead of in five seconds. */
     pair_noise(&rig, source, SIZE, 13);
-    replica.scan_due = clock_wall_ms();
-    plant(&rig, STORE_REPLICA, &replica);
-    clerk_wake_at(rig.service->clerk, replica.scan_due);
+    plant_due(&rig, &replica);
     for (int64_t seen = -1; replica.when_synced == first;) {
         expect(service_wait(
                 rig.service, &seen, instant_add_ms(clock_monotonic(), 20000)));

@@ -385,27 +385,29 @@ static void rests_when_answered(const char *operation, int64_t final)
     struct store_replica replica;
     struct engine_figures figures;
     struct answer answer;
+    struct instant deadline = instant_add_ms(clock_monotonic(), 20000);
     char job[37];
-    int64_t seen = -1;
 
     attach(2, 0, job);
     expect_eq(job_finish(&rig, job).state, CIM_JOB_COMPLETED);
     expect(replica_row(&rig, target, &replica));
-    replica.scan_due = 1;
     replica.limit = 8192;
-    plant(&rig, STORE_REPLICA, &replica);
     pair_noise(&rig, source, SIZE, 62);
-    clerk_wake_at(rig.service->clerk, 1);
+    plant_due(&rig, &replica);
+    /* The start of a scan is no event. */
     do {
         expect(replica_row(&rig, target, &replica));
-    } while (!replica.scan_started &&
-            service_wait(rig.service, &seen, instant_add_ms(clock_monotonic(), 10000)));
+        engine_figures(rig.service->engine, &figures);
+        expect(!instant_reached(clock_monotonic(), deadline));
+    } while (!replica.scan_started || figures.plans == 0);
     answer = rig_callf(&rig, API_REPLICA_MODIFY, (struct asked){ .id = target },
             "{\"Operation\":\"%s\"}", operation);
     expect_answer(&answer, DONE, 0);
     answer_release(&answer);
+    /* Its end was told; who took the pair away has seen the engine let go, too. */
     engine_figures(rig.service->engine, &figures);
-    expect_eq(figures.plans, 0);
+    expect(replica_row(&rig, target, &replica) ? !replica.scan_started
+                                               : figures.plans == 0);
     pair_reach(&rig, target, final);
 }
 
@@ -527,4 +529,74 @@ Test(plans, a_source_that_becomes_a_target_meanwhile)
                 "%d and %d", racers[0].value, racers[1].value);
         expect(racers[0].value == 4096 || racers[1].value == 4096);
     }
+}
+
+/* -- who else ----------------------------------------------------------------------------------- */
+
+static struct answer operate(const char *id, const char *operation)
+{
+    return rig_callf(&rig, API_REPLICA_MODIFY, (struct asked){ .id = id },
+            "{\"Operation\":\"%s\"}", operation);
+}
+
+Test(plans, what_is_another_pairs_target_is_not_restored)
+{
+    struct answer answer;
+    char third[37], job[37];
+
+    attach(4, 0, job);
+    expect_eq(job_finish(&rig, job).state, CIM_JOB_COMPLETED);
+    /* third -> source -> target */
+    rig_element(&rig, "StorageVolume", SIZE, third);
+    struct store_replica replica = pair_of(4, CIM_SYNC_FROZEN);
+    replica.id = id_of(source);
+    replica.source = id_of(third);
+    plant(&rig, STORE_REPLICA, &replica);
+    answer = operate(target, "Restore");
+    expect_answer(&answer, IN_USE, 6);
+    answer_release(&answer);
+    /* And nobody's source while it is restored over. */
+    uproot(&rig, STORE_REPLICA, &replica);
+    replica = pair_of(4, CIM_SYNC_RESTORE_IN_PROGRESS);
+    plant(&rig, STORE_REPLICA, &replica);
+    answer = rig_callf(&rig, API_REPLICA_CREATE, (struct asked){ 0 },
+            "{\"SourceElement\":\"%s\",\"CopyType\":5}", source);
+    expect_answer(&answer, IN_USE, 6);
+    expect(strstr(answer_text(&answer, "Remedy"), "DELETE"));
+    answer_release(&answer);
+}
+
+Test(plans, a_first_copy_that_waits_keeps_its_pair)
+{
+    char others[2][37], jobs[2][37], job[37];
+    static const char *const operations[] = { "Detach", "Resync", "Prepare",
+        "Start Copy" };
+    struct answer answer;
+
+    for (int i = 0; i < 2; i++) {
+        rig_element(&rig, "StorageVolume", SIZE, others[i]);
+        answer = rig_callf(&rig, API_REPLICA_ATTACH, (struct asked){ .id = others[i] },
+                "{\"SourceElement\":\"%s\",\"CopyType\":4,\"Goal\":{"
+                "\"BandwidthLimit\":8192}}",
+                source);
+        answer_id(&answer, "Job", jobs[i]);
+        answer_release(&answer);
+        (void)job_reach(&rig, jobs[i], CIM_JOB_RUNNING);
+    }
+    attach(4, 0, job);
+    pair_reach(&rig, target, CIM_SYNC_INITIALIZED);
+    for (int i = 0; i < 4; i++) {
+        answer = operate(target, operations[i]);
+        expect_answer(&answer, IN_USE, 6);
+        answer_release(&answer);
+    }
+    /* It never ran: suspended and terminated at once. */
+    for (int state = 3; state <= 4; state++) {
+        answer = rig_callf(&rig, API_JOB_REQUEST_STATE_CHANGE,
+                (struct asked){ .id = job }, "{\"RequestedState\":%d}", state);
+        expect_answer(&answer, DONE, 0);
+        answer_release(&answer);
+    }
+    pair_reach(&rig, target, CIM_SYNC_BROKEN);
+    expect(element_row(&rig, target).complete); /* not a byte of it was written */
 }

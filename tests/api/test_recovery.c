@@ -284,17 +284,13 @@ Test(recovery, a_scan_that_fails_breaks_and_heals)
     expect(replica.scan_due > clock_wall_ms() && replica.last_error[0]);
     expect(!replica.maintained);
     expect_eq(rename(aside, path), 0);
-    replica.scan_due = clock_wall_ms();
-    plant(&rig, STORE_REPLICA, &replica);
-    clerk_wake_at(rig.service->clerk, 1);
+    plant_due(&rig, &replica);
     pair_reach(&rig, target, CIM_SYNC_SYNCHRONIZED);
     /* Manual: once broken it stays so. */
     expect(replica_row(&rig, target, &replica));
     replica.recovery_mode = CIM_RECOVERY_MANUAL;
-    replica.scan_due = clock_wall_ms();
-    plant(&rig, STORE_REPLICA, &replica);
     expect_eq(rename(path, aside), 0);
-    clerk_wake_at(rig.service->clerk, 1);
+    plant_due(&rig, &replica);
     pair_reach(&rig, target, CIM_SYNC_BROKEN);
     expect(replica_row(&rig, target, &replica));
     expect_eq(replica.scan_due, 0);
