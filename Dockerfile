@@ -3,7 +3,7 @@ FROM debian:12-slim AS build
 RUN apt-get update && apt-get install -y --no-install-recommends \
         build-essential cmake ninja-build pkg-config libuv1-dev libiscsi-dev liburing-dev \
         libmicrohttpd-dev libjansson-dev libsqlite3-dev libisal-dev libxxhash-dev \
-        libgnutls28-dev libcyaml-dev \
+        libgnutls28-dev libcyaml-dev libyaml-dev \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .

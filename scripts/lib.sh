@@ -6,7 +6,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 BUILD_PACKAGES="build-essential cmake ninja-build pkg-config libuv1-dev libiscsi-dev
     liburing-dev libmicrohttpd-dev libjansson-dev libsqlite3-dev libisal-dev libxxhash-dev
-    libgnutls28-dev libcyaml-dev"
+    libgnutls28-dev libcyaml-dev libyaml-dev"
 DEMO_PACKAGES="curl jq e2fsprogs"
 TEST_PACKAGES="git python3 clang clang-format-14 cppcheck libcriterion-dev libcurl4-gnutls-dev
     sqlite3 tgt libiscsi-bin qemu-utils qemu-block-extra prometheus xfsprogs util-linux"
