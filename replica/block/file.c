@@ -19,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/uio.h>
@@ -486,12 +487,14 @@ static int size_fits(
     return 0;
 }
 
-/* An open file description lock: another process has it, or another handle of ours. */
+/* Both kinds that Linux has, for neither sees the other: the lock of the open file
+ * description (qemu, lockf) and that of flock(). Another process has it, or another
+ * handle of ours. */
 static int lock_for_writing(int fd, struct fault *fault)
 {
     struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
 
-    if (fcntl(fd, F_OFD_SETLK, &lock) == 0)
+    if (fcntl(fd, F_OFD_SETLK, &lock) == 0 && flock(fd, LOCK_EX | LOCK_NB) == 0)
         return 0;
     if (errno == EAGAIN || errno == EACCES)
         return fault_set(fault, -EBUSY, "the file is locked by another writer");

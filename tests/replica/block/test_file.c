@@ -230,6 +230,29 @@ Test(file, one_writer_at_a_time_and_readers_beside_it)
     strike();
 }
 
+/* flock() and fcntl() do not see each other's locks: both keep a writer out. */
+Test(file, a_lock_of_flock_keeps_a_writer_out_too)
+{
+    static const int kinds[] = { LOCK_EX, LOCK_SH };
+
+    set();
+    int fd = openat(directory.fd, "disk", O_RDWR | O_CLOEXEC);
+    for (unsigned i = 0; i < 2; i++) {
+        expect_eq(flock(fd, kinds[i]), 0);
+        expect(!open_as("disk", true, 512, 0));
+        expect_eq(opening.fault.error, -EBUSY);
+        struct block_device *reader = open_disk(false);
+        expect(device_close(&reader));
+    }
+    expect_eq(flock(fd, LOCK_UN), 0);
+    struct block_device *writer = open_disk(true);
+    expect_eq(flock(fd, LOCK_EX | LOCK_NB), -1);
+    expect(device_close(&writer));
+    expect_eq(flock(fd, LOCK_EX | LOCK_NB), 0);
+    close(fd);
+    strike();
+}
+
 Test(file, the_identity_names_device_and_inode)
 {
     struct stat status;
