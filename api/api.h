@@ -138,6 +138,9 @@ typedef bool api_event_f(void *context, const struct api_event *event);
 int api_events(struct service *service, int64_t after, unsigned ms, bool *reset,
         api_event_f *each, void *context);
 
+/** Is it a Type that events have ("Job")? Case counts. */
+bool api_event_type(const char *type, size_t length);
+
 /** The newest event's number: where a stream without Last-Event-ID begins. */
 int64_t api_events_last(struct service *service);
 

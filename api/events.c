@@ -7,18 +7,33 @@
  */
 #include <errno.h>
 #include <stdio.h>
+#include <string.h>
 #include <time.h>
 
 #include "api/resource.h"
+#include "replica/base/check.h"
 #include "replica/base/scope.h"
 
 enum { EVENTS_PAGE = 100, READER_MS = 2000 };
+
+/* Whoever puts events of another type names it here: a stream that asks for what never
+ * comes would be silent for ever. */
+static const char *const types[] = { "Element", "Job", "Pipe", "Replica", "Setting" };
+
+bool api_event_type(const char *type, size_t length)
+{
+    for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++)
+        if (strlen(types[i]) == length && memcmp(types[i], type, length) == 0)
+            return true;
+    return false;
+}
 
 void event_put(struct clerk_turn *turn, const char *kind, const char *type,
         const char *about, const char *changed)
 {
     struct store_event event = { .time = turn->now, .changed = changed };
 
+    check(api_event_type(type, strlen(type)));
     (void)snprintf(event.kind, sizeof(event.kind), "%s", kind);
     (void)snprintf(event.type, sizeof(event.type), "%s", type);
     (void)snprintf(event.about, sizeof(event.about), "%s", about);

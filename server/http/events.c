@@ -133,14 +133,16 @@ static bool number_parse(const char *text, int64_t *number)
     return true;
 }
 
-/* Types are words; "," on both ends makes the search exact. */
+/* "," on both ends makes the search exact. */
 static bool types_parse(struct stream *stream, const char *value)
 {
-    static const char word[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ,";
     struct text types = { 0 };
 
-    if (!*value || strspn(value, word) != strlen(value))
-        return false;
+    for (const char *at = value; at; at = strchr(at, ',')) {
+        at += at > value; /* past the comma */
+        if (!api_event_type(at, strcspn(at, ",")))
+            return false;
+    }
     text_print(&types, ",%s,", value);
     stream->types = types.bytes;
     return !types.failed;
@@ -166,7 +168,7 @@ static const char *stream_open(struct exchange *x, struct stream *stream)
     if (!last)
         stream->after = api_events_last(x->http->service);
     if (types && !types_parse(stream, types))
-        return "Type is a list of words";
+        return "Type is a list of the types that events have";
     text_print(&stream->frames, "retry: 3000\n\n");
     return stream->frames.failed ? "out of memory" : NULL;
 }

@@ -256,6 +256,12 @@ int api_events(struct service *service, int64_t after, unsigned ms, bool *reset,
     return delivered;
 }
 
+bool api_event_type(const char *type, size_t length)
+{
+    return (length == 3 && memcmp(type, "Job", 3) == 0) ||
+            (length == 7 && memcmp(type, "Replica", 7) == 0);
+}
+
 int64_t api_events_last(struct service *service)
 {
     pthread_mutex_lock(&service->lock);

@@ -131,6 +131,8 @@ Test(events, refused)
 {
     static const char *const paths[] = { "/events?last_event_id=x",
         "/events?last_event_id=-1", "/events?Type=", "/events?Type=a%20b",
+        "/events?Type=Foo", "/events?Type=job", "/events?Type=Job,",
+        "/events?Type=,Job", "/events?Type=Job,,Replica", "/events?Type=Job,Foo",
         "/events?type=Job", "/events?last_event_id=9999999999999999999" };
     struct http_answer answer;
 
