@@ -149,11 +149,14 @@ static int service_engine(struct service *service, struct fault *fault)
     if (!allow || !pools)
         return fault_set(fault, -ENOMEM, "out of memory");
     for (size_t i = 0; i < rules; i++) {
-        int result = portal_rule_parse(
-                options->allow_count ? options->allow_portals[i] : loopback[i],
-                &allow[i], fault);
+        const char *rule =
+                options->allow_count ? options->allow_portals[i] : loopback[i];
+        struct fault why = { 0 };
+        int result = portal_rule_parse(rule, &allow[i], &why);
+
         if (result)
-            return result;
+            return fault_set(
+                    fault, result, "--allow-portal %.60s: %.80s", rule, why.why);
     }
     for (size_t i = 0; i < options->pool_count; i++)
         pools[i] =

@@ -143,10 +143,17 @@ int config_read(const char *path, struct options *options, struct config_extra *
         .flags = CYAML_CFG_DEFAULT | CYAML_CFG_NO_ALIAS,
     };
     struct document *document = NULL;
-    cyaml_err_t result = cyaml_load_file(
-            path, &config, &schema, (cyaml_data_t **)(void *)&document, NULL);
+    cyaml_err_t result;
     bool good;
 
+    errno = 0; /* the library says only that it could not open the file, not why */
+    result = cyaml_load_file(
+            path, &config, &schema, (cyaml_data_t **)(void *)&document, NULL);
+    if (result == CYAML_ERR_FILE_OPEN) {
+        (void)snprintf(why, OPTION_WHY, "configuration %.60s: %s", path,
+                errno ? strerrordesc_np(errno) : cyaml_strerror(result));
+        return -EINVAL;
+    }
     if (result != CYAML_OK) {
         (void)snprintf(why, OPTION_WHY, "configuration %.60s: %.60s%.99s", path,
                 complaint.what[0] ? complaint.what : cyaml_strerror(result),

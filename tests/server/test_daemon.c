@@ -131,6 +131,8 @@ Test(daemon, a_directory_or_a_port_that_is_taken)
     snprintf(other, sizeof(other), "%s/other", daemon_.directory);
     cr_assert(run("--data-dir", other, "--http", daemon_.http) == 1);
     cr_assert(strstr(output, "cannot listen on"), "%s", output);
+    cr_assert(run("--data-dir", other, "--allow-portal", "10.0.0.0/33") == 1);
+    cr_assert(strstr(output, "--allow-portal 10.0.0.0/33: "), "%s", output);
     cr_assert(get(daemon_.http, "/readyz") == 200, "the first one is not disturbed");
 }
 
