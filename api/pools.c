@@ -35,29 +35,87 @@ static void pool_render(struct call *call, struct writer *writer,
             figures ? CIM_HEALTH_OK : CIM_HEALTH_MAJOR_FAILURE);
 }
 
+enum { LIMIT_DEFAULT = 50, LIMIT_MAX = 500 };
+
+/** A cursor is the number of the page's first pool: pools change only by a restart. */
+struct pool_page {
+    size_t first, limit;
+};
+
+static bool number_parse(const char *text, size_t low, size_t high, size_t *number)
+{
+    size_t digits = strspn(text, "0123456789");
+
+    if (digits == 0 || digits > 9 || text[digits])
+        return false;
+    *number = strtoul(text, NULL, 10);
+    return *number >= low && *number <= high;
+}
+
+static bool page_parse(struct call *call, struct pool_page *page)
+{
+    const struct api_request *request = call->request;
+    size_t last = call->service->options.pool_count - 1;
+
+    for (size_t i = 0; i < request->query_count; i++) {
+        const char *name = request->query[i].name, *value = request->query[i].value;
+        bool good;
+
+        if (strcmp(name, "limit") == 0) {
+            good = number_parse(value, 1, LIMIT_MAX, &page->limit);
+        } else if (strcmp(name, "cursor") == 0) {
+            good = number_parse(value, 1, last, &page->first);
+        } else {
+            call_malformed(call, "There is no parameter %.60s here", name);
+            return false;
+        }
+        if (!good) {
+            call_malformed(call, "%s is not one that this list takes", name);
+            return false;
+        }
+    }
+    return true;
+}
+
+static void pools_render(
+        struct call *call, struct writer *writer, size_t first, size_t end)
+{
+    const struct api_pool *pools = call->service->options.pools;
+
+    writer_array(writer, "Members");
+    for (size_t i = first; i < end; i++) {
+        struct engine_pool_figures figures;
+        bool good = engine_pool_figures(
+                            call->service->engine, pools[i].name, &figures) == 0;
+
+        writer_object(writer, NULL);
+        pool_render(call, writer, &pools[i], good ? &figures : NULL);
+        writer_end(writer);
+    }
+    writer_end(writer);
+}
+
 /** In the order of the configuration: the first is the default. */
 void call_POOLS_LIST(struct call *call)
 {
-    const struct api_options *options = &call->service->options;
+    size_t count = call->service->options.pool_count, end = count;
+    struct pool_page page = { .limit = LIMIT_DEFAULT };
+    char *next = call->outcome->next;
     struct writer *writer;
 
-    if (!call_no_query(call))
+    if (!page_parse(call, &page))
         return;
     if (!(writer = writer_create())) {
         outcome_fail(call->outcome, API_OVERLOADED, -1, "out of memory");
         return;
     }
-    writer_array(writer, "Members");
-    for (size_t i = 0; i < options->pool_count; i++) {
-        struct engine_pool_figures figures;
-        bool good = engine_pool_figures(call->service->engine, options->pools[i].name,
-                            &figures) == 0;
-        writer_object(writer, NULL);
-        pool_render(call, writer, &options->pools[i], good ? &figures : NULL);
-        writer_end(writer);
+    if (page.limit < count - page.first) {
+        end = page.first + page.limit;
+        (void)snprintf(next, sizeof(call->outcome->next), "/pools?cursor=%zu&limit=%zu",
+                end, page.limit);
     }
-    writer_end(writer);
-    writer_null(writer, "Next");
+    pools_render(call, writer, page.first, end);
+    writer_text(writer, "Next", *next ? next : NULL);
     call->outcome->verdict = API_DONE;
     outcome_body(call->outcome, &writer);
 }

@@ -282,7 +282,32 @@ Test(lists, pools_come_in_the_order_of_the_options)
     expect_eq(members_of(&answer), 2);
     expect_str(member_id(&answer, 0), "default");
     expect_str(member_id(&answer, 1), "alpha");
+    expect(json_is_null(json_object_get(answer.json, "Next")));
     answer_release(&answer);
+}
+
+Test(lists, pools_have_pages_as_every_list)
+{
+    static const char *const bad[] = { "limit=0", "limit=501", "limit=x",
+        "limit=", "cursor=0", "cursor=2", "cursor=alpha", "cursor=-1",
+        "Since=2026-01-01", "x=1" };
+    struct answer answer = list(API_POOLS_LIST, "limit=1");
+
+    expect_eq(members_of(&answer), 1);
+    expect_str(member_id(&answer, 0), "default");
+    expect_str(answer_text(&answer, "Next"), "/pools?cursor=1&limit=1");
+    answer_release(&answer);
+    answer = list(API_POOLS_LIST, "cursor=1&limit=1");
+    expect_eq(members_of(&answer), 1);
+    expect_str(member_id(&answer, 0), "alpha");
+    expect(json_is_null(json_object_get(answer.json, "Next")));
+    answer_release(&answer);
+    expect_eq(found(API_POOLS_LIST, "limit=2"), 2);
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        answer = list(API_POOLS_LIST, bad[i]);
+        expect_answer(&answer, MALFORMED, -1);
+        answer_release(&answer);
+    }
 }
 
 Test(lists, results_tell_of_every_call_of_a_method)
