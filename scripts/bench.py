@@ -22,6 +22,7 @@ import time
 from bench_world import (ENDED, MIB, ROOT, STEP, Daemon, Running, Sample, Tgt, World, claim, equal,
                          free_port, process_cpu, process_peak, room_for, run, spawn, spread)
 
+BINARY = os.path.join(ROOT, "build/release/replicad")
 PEER = os.path.join(ROOT, "scripts/bench.peer")
 CASES = {}
 VERDICTS = []
@@ -575,11 +576,11 @@ def http(world):
             f"{statistics.median(t[1] for t in theirs):.0f} us; node's processes: " +
             ", ".join(f"{n}: {m:.0f}/s" for n, m in medians.items()))
     say(f"  peak memory {daemon.peak():.0f} MiB, the peer's {peers[1].peak():.0f}; "
-        f"{posted} POSTs answered, {settings_after_kill(world, daemon, data)} there after "
+        f"{posted} POSTs answered, {settings_after_kill(world, daemon, data, posted)} there after "
         "SIGKILL and a new start")
 
 
-def settings_after_kill(world, daemon, data):
+def settings_after_kill(world, daemon, data, posted):
     daemon.process.kill()
     daemon.process.wait()
     again = Daemon(world, data=data, pool=daemon.pool)
@@ -587,6 +588,8 @@ def settings_after_kill(world, daemon, data):
     while path:
         page = again.call("GET", path)
         count, path = count + len(page["Members"]), page["Next"]
+    if count < posted:
+        raise RuntimeError(f"{posted} POSTs were answered, {count} settings are there")
     return count
 
 
@@ -601,8 +604,10 @@ def header(arguments):
         congestion = file.read().strip()
     with open("/proc/cpuinfo", encoding="utf-8") as file:
         model = re.search(r"model name\s*: (.*)", file.read())
-    revision = run("git", "-C", ROOT, "describe", "--always", "--dirty", check=False)
-    say(f"replicad {revision.stdout.strip()}, {datetime.date.today()}: {os.cpu_count()} CPUs "
+    ours = arguments.replicad
+    if ours == BINARY:
+        ours = run("git", "-C", ROOT, "describe", "--always", "--dirty", check=False).stdout.strip()
+    say(f"replicad {ours}, {datetime.date.today()}: {os.cpu_count()} CPUs "
         f"({model.group(1).strip() if model else platform.machine()}), Linux "
         f"{platform.release()}, TCP {congestion}, load {os.getloadavg()[0]:.1f}; "
         f"{arguments.pairs} pairs, volumes of {arguments.size} MiB on tmpfs")
@@ -623,8 +628,7 @@ def options():
     parser.add_argument("--list", action="store_true", help="the cases, a line each")
     parser.add_argument("--pairs", type=int, default=7)
     parser.add_argument("--size", type=int, default=2048, metavar="MIB", help="of a volume")
-    parser.add_argument("--replicad", default=os.path.join(ROOT, "build/release/replicad"),
-                        metavar="FILE", help="another build; nothing is built then")
+    parser.add_argument("--replicad", default=BINARY, metavar="FILE", help="another build; nothing is built then")
     parser.add_argument("cases", nargs="*", metavar="CASE")
     arguments = parser.parse_args()
     unknown = set(arguments.cases) - set(CASES)
@@ -651,6 +655,7 @@ def main():
         for name, function in CASES.items():
             print(f"{name:20} {function.__doc__}")
         return 0
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job of a script ignores it
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     lock = claim()
     room_for(arguments.size * MIB)
