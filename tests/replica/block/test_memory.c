@@ -27,9 +27,14 @@ static struct loop *loop;
 static struct block_device *device;
 static uint8_t bytes[SIZE];
 
+/* Each life of a test draws anew, whatever the seed: a hundred rounds are no one round. */
 static void set(unsigned caps)
 {
-    loop = loop_sim_create(seed_take("memory"));
+    static uint64_t seed, lives;
+
+    if (lives++ == 0)
+        seed = seed_take("memory");
+    loop = loop_sim_create(seed + lives);
     disk = memory_disk_create(SIZE, 512);
     device = memory_disk_open(disk, loop, caps);
 }
