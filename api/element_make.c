@@ -302,6 +302,7 @@ bool element_carve(struct element_making *making, struct clerk_turn *turn)
     row->offset = making->input->offset;
     row->size = making->input->size;
     row->whole = parent.whole;
+    memcpy(row->world, parent.world, sizeof(row->world));
     row->block_size = parent.block_size;
     row->remote = parent.remote;
     row->thin = parent.thin;
@@ -319,7 +320,10 @@ static bool likeness_add(void *context, const void *row)
 {
     struct likeness *likeness = context;
 
-    likeness->ids[likeness->count++] = ((const struct store_element *)row)->id;
+    const struct store_element *element = row;
+    bool whole = uuid_is_none(&element->of); /* an extent stands for what it is of */
+
+    likeness->ids[likeness->count++] = whole ? element->id : element->of;
     return likeness->count < 4;
 }
 

@@ -53,6 +53,7 @@ void element_for_engine(const struct store_element *row, struct engine_element *
     (void)snprintf(element->address, sizeof(element->address), "%s", row->address);
     (void)snprintf(
             element->credentials, sizeof(element->credentials), "%s", row->credentials);
+    (void)snprintf(element->world, sizeof(element->world), "%s", row->world);
 }
 
 /* -- what overlaps what ------------------------------------------------------------ */

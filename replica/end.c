@@ -177,6 +177,7 @@ static int spec_iscsi(struct end *end, const struct address *address)
     spec->portal = address->portal;
     spec->lun = address->lun;
     memcpy(spec->target, address->target, sizeof spec->target);
+    memcpy(spec->expect_world, end->element.world, sizeof spec->expect_world);
     memcpy(spec->initiator, engine->initiator, sizeof spec->initiator);
     spec->isid = end->isid;
     spec->connect_timeout_ms = engine->connect_timeout_ms;

@@ -62,6 +62,7 @@ struct engine_element {
     uint64_t size; /* bytes; 0: all of it, whatever it is found to be */
     uint64_t whole; /* bytes of all that is addressed; 0: unknown. Another: -ESTALE */
     uint32_t block_size; /* files: 1 or 512; LUNs: ignored, they say it themselves */
+    char world[BLOCK_IDENTITY_MAX]; /* LUNs: who it was; "" unknown. Another: -ESTALE */
 };
 
 struct engine_found {

@@ -623,7 +623,11 @@ static void opening_probed(struct lun *lun)
     lun->facts = lun->probe.facts;
     lun_describe(lun);
     lun_identify(lun);
-    if (lun->spec->expect_size && lun->spec->expect_size != lun->base.size)
+    if (lun->spec->expect_world[0] &&
+            strcmp(lun->spec->expect_world, lun->identity.world) != 0)
+        opening_fail_words(
+                lun, -ESTALE, "the logical unit is another one than was registered");
+    else if (lun->spec->expect_size && lun->spec->expect_size != lun->base.size)
         opening_fail_words(
                 lun, -ESTALE, "the logical unit has another size than before");
     else if (lun->spec->writable && lun->facts.write_protected)

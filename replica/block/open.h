@@ -46,6 +46,8 @@ struct block_spec {
     struct sockaddr_storage portal;
     char target[ISCSI_NAME_MAX];
     unsigned lun; /* 0..16383 */
+    char expect_world[BLOCK_IDENTITY_MAX]; /* nonempty: a unit of another world-wide
+                                              identity, or of none, answers -ESTALE */
     char initiator[ISCSI_NAME_MAX]; /* our own name */
     uint64_t
             isid; /* low 48 bits: type 80h (random) + qualifier; same for every reopening

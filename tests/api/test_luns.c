@@ -105,6 +105,65 @@ Test(luns, two_that_look_alike_are_warned_of)
     answer_release(&answer);
 }
 
+/* tgt makes a unit's world-wide identity from the numbers of its target and its LUN. */
+Test(luns, the_same_one_by_another_portal_is_6_when_the_world_knows_it)
+{
+    struct answer answer;
+
+    add_lun(1, "disk", 1 << 20, (struct tgt_lun){ .vendor = "ACME" });
+    answer = add(tgt->port, TARGET, 1, "");
+    expect_answer(&answer, MADE, 0);
+    answer_release(&answer);
+    answer = rig_callf(&rig, API_ELEMENT_CREATE, (struct asked){ 0 },
+            "{\"Type\":\"StorageVolume\",\"Address\":\"iscsi://[::1]:%u/" TARGET
+            "/1\"}",
+            tgt->port);
+    expect_answer(&answer, IN_USE, 6);
+    answer_release(&answer);
+}
+
+static void attach_is_refused(const char *source, const char *target)
+{
+    struct answer answer =
+            rig_callf(&rig, API_REPLICA_ATTACH, (struct asked){ .id = target },
+                    "{\"SourceElement\":\"%s\",\"CopyType\":4}", source);
+
+    expect_answer(&answer, FAR_SIDE, 4);
+    answer_release(&answer);
+}
+
+/* The far side was set up anew: under the same address lies a stranger's disk. */
+Test(luns, a_unit_that_is_another_one_now_is_not_touched)
+{
+    char lun[80], extent[80], source[37], path[128];
+    struct answer answer;
+
+    rig_element(&rig, "StorageVolume", 4096, source);
+    add_lun(1, "disk", 1 << 20, (struct tgt_lun){ .vendor = "ACME" });
+    answer = add(tgt->port, TARGET, 1, "");
+    expect_answer(&answer, MADE, 0);
+    snprintf(lun, sizeof(lun), "%s", answer_text(&answer, "Id"));
+    answer_release(&answer);
+    answer = rig_callf(&rig, API_ELEMENT_CREATE, (struct asked){ 0 },
+            "{\"Type\":\"StorageExtent\",\"Of\":\"%s\",\"Offset\":4096,\"Size\":8192}",
+            lun);
+    expect_answer(&answer, MADE, 0);
+    snprintf(extent, sizeof(extent), "%s", answer_text(&answer, "Id"));
+    answer_release(&answer);
+
+    tgt_kill(tgt);
+    tgt_revive(tgt);
+    tgt_add_target(tgt, 2, TARGET);
+    tgt_make_file(tgt, "stranger", 1 << 20, path);
+    tgt_add_lun(tgt, 2, 1, &(struct tgt_lun){ .path = path, .vendor = "ACME" });
+    attach_is_refused(source, lun);
+    attach_is_refused(source, extent);
+    answer = rig_callf(&rig, API_REPLICA_CREATE, (struct asked){ 0 },
+            "{\"SourceElement\":\"%s\",\"CopyType\":5}", lun);
+    expect_answer(&answer, FAR_SIDE, 4);
+    answer_release(&answer);
+}
+
 Test(luns, what_is_not_there_is_4)
 {
     struct answer answer;

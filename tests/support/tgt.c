@@ -253,7 +253,8 @@ void tgt_add_lun(struct tgt *tgt, int tid, int lun, const struct tgt_lun *what)
     ADMIN(tgt, "--op", "new", "--mode", "logicalunit", "--tid", id, "--lun", number,
             "-b", what->path, "--blocksize", block);
     snprintf(params, sizeof(params),
-            "scsi_id=%s,scsi_sn=%s,thin_provisioning=%d,readonly=%d",
+            "vendor_id=%s,scsi_id=%s,scsi_sn=%s,thin_provisioning=%d,readonly=%d",
+            what->vendor ? what->vendor : "IET",
             what->scsi_id ? what->scsi_id : names[0],
             what->scsi_sn ? what->scsi_sn : names[1], what->thin, what->read_only);
     update_lun(tgt, id, number, params);

@@ -23,6 +23,7 @@ struct tgt_lun {
     unsigned block_size; /* bytes; 0: 512 */
     bool thin; /* LBPME, LBPRZ, UNMAP, WRITE SAME with UNMAP */
     bool read_only;
+    const char *vendor; /* NULL: tgt's own, whose identities are not trusted */
     const char *scsi_id,
             *scsi_sn; /* NULL: made from port, target and LUN, so that no two
                                       daemons' LUNs look alike */

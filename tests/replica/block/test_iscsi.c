@@ -306,6 +306,9 @@ Test(iscsi_refused, what_is_not_there)
     wrong.expect_size = SIZE - 512;
     cr_assert_eq(rig_refused(world.loop, &wrong), -ESTALE);
     wrong = spec;
+    strcpy(wrong.expect_world, "naa.6001405000000000");
+    cr_assert_eq(rig_refused(world.loop, &wrong), -ESTALE);
+    wrong = spec;
     wrong.initiator[0] = '\0';
     cr_assert_eq(rig_refused(world.loop, &wrong), -EINVAL);
     world_end(&world);
