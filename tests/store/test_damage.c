@@ -159,7 +159,9 @@ static void open_and_look(void)
     aside += quarantined;
     reads_are_true(store_own_reader(rig.store));
     error = rig_put(&rig, STORE_META, &row);
-    cr_assert(!error || (!quarantined && error_fits(error)), "%d", error);
+    /* -EROFS: a bit of the file format's write version, which is read with the first page. */
+    cr_assert(!error || (!quarantined && (error_fits(error) || error == -EROFS)), "%d",
+            error);
     rig_close(&rig);
 }
 
