@@ -547,6 +547,7 @@ static bool delete_work(struct clerk_turn *turn, void *context)
     if (element_held(turn->reader, &row->id, call->outcome))
         return false;
     turn_delete(turn, STORE_ELEMENT, row);
+    (void)target_forget(turn, &row->id);
     if (row->pool[0])
         making_again(turn, &row->id, row->pool);
     event_row(turn, "InstDeletion", "Element", "elements", row->id.text, NULL);

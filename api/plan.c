@@ -59,7 +59,10 @@ bool plan_build(struct clerk_turn *turn, const struct store_replica *replica,
     memset(plan, 0, sizeof(*plan));
     plan->work = plan_work(job);
     plan->id = job && plan->work != ENGINE_HOLD ? job->id : replica->id;
-    plan->pair = replica->id;
+    /* Named by what is written. A source that is restored is its owner's, who writes it
+       behind our back; a pair that ends with its copy is never compared again. */
+    plan->pair = *to;
+    plan->forget = back || replica->copy_type == CIM_COPY_UNSYNC_UNASSOC;
     if (!turn_get(turn, STORE_ELEMENT, from->text, &element)) {
         fault_set(fault, -ENOENT, "the source's element is gone");
         return false;

@@ -201,8 +201,17 @@ static bool bring_to_rest(struct modify *modify, struct clerk_turn *turn,
     return settle_in(modify, turn, modify->resting ? transient : final);
 }
 
+/** The replica is its users' from here on, who may write it: it is compared again. */
+static bool forget_bytes(struct modify *modify, struct clerk_turn *turn)
+{
+    return target_forget(turn, &modify->id) ||
+            modify_broken(modify, "the digests of the replica cannot be taken away");
+}
+
 static bool do_fracture(struct modify *modify, struct clerk_turn *turn)
 {
+    if (!forget_bytes(modify, turn))
+        return false;
     return bring_to_rest(modify, turn, CIM_SYNC_FRACTURE_IN_PROGRESS, WANT_TERMINATE,
             CIM_SYNC_FRACTURED);
 }
@@ -264,7 +273,7 @@ static bool do_restore(struct modify *modify, struct clerk_turn *turn)
         return false;
     }
     if (!claims_restore(modify->call, turn->reader, &source, &modify->id) ||
-            !drop_suspended(modify, turn))
+            !drop_suspended(modify, turn) || !forget_bytes(modify, turn))
         return false;
     modify->replica.state_before = modify->operation_state;
     modify->replica.scan_due = 0;

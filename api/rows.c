@@ -165,10 +165,24 @@ static void jobs_forget(struct clerk_turn *turn, const struct uuid *replica)
     } while (got == (int)query.limit && !turn->error);
 }
 
+bool target_forget(struct clerk_turn *turn, const struct uuid *target)
+{
+    struct engine *engine = turn->service->engine;
+    int result = engine ? engine_pair_forget(engine, target) : 0;
+
+    if (result < 0)
+        log_event(LOG_ERROR, "digests-stay",
+                (struct log_about){ .element = target->text },
+                "what is known of the replica's bytes cannot be taken away: %s",
+                strerrordesc_np(-result));
+    return result == 0;
+}
+
 void replica_remove(struct clerk_turn *turn, struct store_replica *replica)
 {
     char about[STORE_WORD];
 
+    (void)target_forget(turn, &replica->id); /* a first copy trusts none */
     turn_delete(turn, STORE_REPLICA, replica);
     turn_touch(turn, STORE_REPLICA, &replica->id);
     path_of(about, "replicas", &replica->id);

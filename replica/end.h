@@ -2,6 +2,7 @@
 #ifndef REPLICA_END_H
 #define REPLICA_END_H
 
+#include "replica/base/digest.h"
 #include "replica/block/address.h"
 #include "replica/engine_inside.h"
 
@@ -39,5 +40,12 @@ void end_init(
  */
 void end_open(struct end *end, const struct engine_element *element, bool writable,
         bool barrier);
+
+/**
+ * What shows that the open end is as it was left: of a file its inode and the times of its
+ * last change, which every writer moves; of a LUN only who it is. Blocks for a file: not
+ * on a loop. 0 or a negative errno.
+ */
+int end_stamp(const struct end *end, struct digest128 *stamp);
 
 #endif

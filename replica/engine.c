@@ -8,10 +8,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "replica/base/check.h"
 #include "replica/base/scope.h"
+#include "replica/digests.h"
 #include "replica/runner.h"
 
 enum { THREADS_SHARED = 16, THREADS_PER_LOOP = 8 };
@@ -109,6 +111,8 @@ static void engine_free(struct engine *engine)
     lanes_stop(engine);
     if (engine->credentials >= 0)
         (void)close(engine->credentials);
+    if (engine->digests >= 0)
+        (void)close(engine->digests);
     pthread_cond_destroy(&engine->changed);
     pthread_mutex_destroy(&engine->lock);
     engine_pools_close(engine);
@@ -137,6 +141,23 @@ static int credentials_open(
     if (engine->credentials >= 0)
         return 0;
     return fault_set(fault, -errno, "the directory of credentials cannot be opened: %s",
+            strerrordesc_np(errno));
+}
+
+static int digests_open_directory(
+        struct engine *engine, const char *path, struct fault *fault)
+{
+    scoped_fd int state = -1;
+
+    if (!path)
+        return 0;
+    state = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (state >= 0 && (mkdirat(state, "digests", 0700) == 0 || errno == EEXIST))
+        engine->digests = openat(
+                state, "digests", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (engine->digests >= 0)
+        return 0;
+    return fault_set(fault, -errno, "the directory of digests cannot be opened: %s",
             strerrordesc_np(errno));
 }
 
@@ -173,6 +194,8 @@ static int take_options(struct engine *engine, const struct engine_options *opti
                 fault, -errno, "no random numbers: %s", strerrordesc_np(errno));
     result = credentials_open(engine, options->credentials, fault);
     if (result == 0)
+        result = digests_open_directory(engine, options->state_directory, fault);
+    if (result == 0)
         result = allow_copy(engine, options, fault);
     return result ? result : engine_pools_open(engine, options, fault);
 }
@@ -195,7 +218,7 @@ struct engine *engine_create(const struct engine_options *options, struct fault 
         return NULL;
     }
     check(options->event);
-    engine->credentials = -1;
+    engine->credentials = engine->digests = -1;
     locks_init(engine);
     if (take_options(engine, options, fault) < 0) {
         engine_free(engine);
@@ -372,6 +395,16 @@ int engine_limit(struct engine *engine, const struct uuid *id, uint64_t limit)
     }
     pthread_mutex_unlock(&engine->lock);
     return runner ? 0 : -ESRCH;
+}
+
+int engine_pair_forget(struct engine *engine, const struct uuid *pair)
+{
+    pthread_mutex_lock(&engine->lock);
+    for (struct runner *r = engine->runners; r; r = r->next)
+        if (uuid_equal(&r->plan.pair, pair))
+            atomic_store(&r->forgotten, true);
+    pthread_mutex_unlock(&engine->lock);
+    return digests_remove(engine, pair);
 }
 
 /* -- figures ------------------------------------------------------------------------- */

@@ -38,7 +38,8 @@ struct engine_options {
     const struct portal_rule *allow; /* portals that may be spoken to */
     size_t allow_count;
     const char *credentials; /* path of the directory of credential files; NULL: none */
-    const char *state_directory; /* path where digest sidecars live; NULL: none */
+    const char *state_directory; /* path where digest sidecars live, in the directory
+                                    "digests", made if missing; NULL: none are kept */
     const char *initiator; /* our iSCSI name */
     unsigned connect_timeout_ms, io_timeout_ms;
     unsigned
@@ -84,7 +85,7 @@ int engine_probe(struct engine *engine, const struct engine_element *element,
 
 enum engine_work {
     ENGINE_COPY, /* every block; zeros may be skipped where the target is proven zero */
-    ENGINE_DELTA, /* compare, write only what differs */
+    ENGINE_DELTA, /* compare, by digests where they can be trusted; write what differs */
     ENGINE_VERIFY, /* read both, write nothing; ends -EILSEQ at a difference */
     ENGINE_HOLD, /* open both ends, check them, keep them open until engine_stop() */
 };
@@ -92,7 +93,8 @@ enum engine_work {
 /** What to do. A value; the caller keeps it and gives it again after a stop or a crash. */
 struct engine_plan {
     struct uuid id; /* the caller's name for it; at most one running plan a name */
-    struct uuid pair; /* names the digest sidecar; none: no sidecar */
+    struct uuid pair; /* names the digest sidecar of @target; none: no sidecar */
+    bool forget; /* no digests are kept: the pair's sidecar is only removed */
     enum engine_work work;
     struct engine_element source, target;
     bool target_zero; /* the target is fresh: nothing but zeros was ever there */
@@ -156,6 +158,11 @@ struct engine_event {
     bool on_target; /* ENDED failed: the target was at fault, else the source */
     struct fault fault; /* ENDED failed, WAITING: why; words of the device */
 };
+
+/** What is known of the pair's target is not true any more: somebody else may write it, or the
+    pair is gone. Durable when it returns; a plan that runs keeps nothing. Blocks as a
+    commit does; not on a loop. 0 or a negative errno. */
+int engine_pair_forget(struct engine *engine, const struct uuid *pair);
 
 /** Watchdog for /livez: the longest that a loop has not turned, in milliseconds. */
 uint64_t engine_stalled_ms(struct engine *engine);

@@ -41,6 +41,7 @@ struct engine {
     void *context;
     char initiator[ISCSI_NAME_MAX];
     int credentials; /* directory; -1: none */
+    int digests; /* directory of the sidecars; -1: none */
     struct pool *pools;
     size_t pool_count;
     struct portal_rule *allow;

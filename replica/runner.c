@@ -1,13 +1,17 @@
 /* replica/runner.c - the life of one plan: open both ends, move, close, and all over again
  * while a lost device may still come back.
  *
- *      NEW -> OPENING -> MOVING -> CLOSING -> OVER
- *                |  \--> HOLDING --^ |
- *                \-------------------+--> PAUSING -> OPENING
+ *      NEW -> OPENING -> READYING -> MOVING -> SEALING -> CLOSING -> LEAVING -> OVER
+ *                |  \--> HOLDING -----------------------^  |
+ *                \----------------------------------------+--> PAUSING -> OPENING
  *
  * A device that is lost (no answer, no session) is closed and opened anew, the target with a
  * barrier once it was open, and the copy goes on from its flushed watermark. What the device
  * itself says (medium error, no space, reservation, another size) is final at once.
+ *
+ * What the target holds is kept as digests: READYING reads those of the last run and marks
+ * them open before anything is written, SEALING keeps those of a clean end while the target
+ * is still ours, LEAVING takes away those of any other.
  */
 #include "replica/runner.h"
 
@@ -29,16 +33,31 @@ enum {
     PAUSE_MOST_MS = 5000
 };
 
-enum state { NEW, OPENING, MOVING, HOLDING, CLOSING, PAUSING, OVER, STATE_COUNT };
+enum state {
+    NEW,
+    OPENING,
+    READYING,
+    MOVING,
+    HOLDING,
+    SEALING,
+    CLOSING,
+    PAUSING,
+    LEAVING,
+    OVER,
+    STATE_COUNT
+};
 
 #define TO(state) (UINT64_C(1) << (state))
 static const struct fsm_state states[STATE_COUNT] = {
     [NEW] = { "new", TO(OPENING) | TO(OVER) },
-    [OPENING] = { "opening", TO(MOVING) | TO(HOLDING) | TO(CLOSING) },
-    [MOVING] = { "moving", TO(CLOSING) },
+    [OPENING] = { "opening", TO(READYING) | TO(MOVING) | TO(HOLDING) | TO(CLOSING) },
+    [READYING] = { "readying", TO(MOVING) | TO(CLOSING) },
+    [MOVING] = { "moving", TO(SEALING) | TO(CLOSING) },
     [HOLDING] = { "holding", TO(CLOSING) },
-    [CLOSING] = { "closing", TO(PAUSING) | TO(OVER) },
-    [PAUSING] = { "pausing", TO(OPENING) | TO(OVER) },
+    [SEALING] = { "sealing", TO(CLOSING) },
+    [CLOSING] = { "closing", TO(PAUSING) | TO(LEAVING) | TO(OVER) },
+    [PAUSING] = { "pausing", TO(OPENING) | TO(LEAVING) | TO(OVER) },
+    [LEAVING] = { "leaving", TO(OVER) },
     [OVER] = { "over", 0 },
 };
 #undef TO
@@ -70,8 +89,10 @@ static enum engine_mode mode_of(const struct runner *runner)
 {
     if (runner->plan.work == ENGINE_COPY)
         return ENGINE_MODE_FULL;
-    return runner->plan.work == ENGINE_DELTA ? ENGINE_MODE_DELTA_COMPARE
-                                             : ENGINE_MODE_NONE;
+    if (runner->plan.work != ENGINE_DELTA)
+        return ENGINE_MODE_NONE;
+    return runner->digests.by_digest ? ENGINE_MODE_DELTA_DIGEST
+                                     : ENGINE_MODE_DELTA_COMPARE;
 }
 
 static void rate_note(struct rate *rate, struct instant now, uint64_t done)
@@ -177,8 +198,9 @@ static void take_figures(struct runner *runner, const struct copy_figures *figur
 
 /* -- the end ------------------------------------------------------------------------- */
 
-static void runner_end(struct runner *runner)
+static void runner_over(struct runner *runner)
 {
+    digests_finish(&runner->digests);
     loop_timer_stop(loop_of(runner), &runner->pause);
     loop_timer_stop(loop_of(runner), &runner->report);
     fsm_move(&table, &runner->state, OVER);
@@ -192,6 +214,23 @@ static void runner_end(struct runner *runner)
     tell(runner, ENGINE_ENDED);
     if (engine_forget(runner->engine, runner))
         free(runner);
+}
+
+static void left(struct digests *digests)
+{
+    runner_over(container_of(digests, struct runner, digests));
+}
+
+/* Digests that were not sealed go first. */
+static void runner_end(struct runner *runner)
+{
+    if (!digests_pending(&runner->digests)) {
+        runner_over(runner);
+        return;
+    }
+    loop_timer_stop(loop_of(runner), &runner->pause);
+    fsm_move(&table, &runner->state, LEAVING);
+    digests_drop(&runner->digests, loop_of(runner), left);
 }
 
 /* -- losing and coming back ---------------------------------------------------------- */
@@ -264,6 +303,8 @@ static void runner_failed(
     runner->fault = *fault;
     runner->on_target = on_target;
     runner->retry = is_lost(fault->error) || (again && is_lost_again(fault->error));
+    if (on_target && runner->was_open)
+        digests_spoil(&runner->digests); /* who knows what it is when it comes back */
     if (!runner->retry)
         return;
     if (!runner->losing) {
@@ -351,6 +392,31 @@ static void copy_moved(void *context, const struct copy_figures *figures)
         report(runner);
 }
 
+static void sealed(struct digests *digests)
+{
+    runner_close(container_of(digests, struct runner, digests));
+}
+
+/* A clean end: all that was begun is flushed, and nobody had the target but us. */
+static bool ends_clean(const struct runner *runner)
+{
+    return runner->digests.table && !atomic_load(&runner->forgotten) &&
+            (runner->end == ENGINE_DONE ||
+                    (runner->end == ENGINE_STOPPED &&
+                            runner->stop == 1 + ENGINE_DRAIN));
+}
+
+static void runner_seal(struct runner *runner)
+{
+    if (runner->retry || !ends_clean(runner)) {
+        runner_close(runner);
+        return;
+    }
+    fsm_move(&table, &runner->state, SEALING);
+    digests_seal(&runner->digests, loop_of(runner), runner->plan.watermark,
+            runner->end == ENGINE_DONE, sealed);
+}
+
 static void copy_over(void *context, int result, bool on_target,
         const struct copy_figures *figures, const struct fault *fault)
 {
@@ -365,7 +431,7 @@ static void copy_over(void *context, int result, bool on_target,
         runner->end = ENGINE_STOPPED;
     else
         runner_failed(runner, fault, on_target, true);
-    runner_close(runner);
+    runner_seal(runner);
 }
 
 static void copy_stop(struct runner *runner)
@@ -398,6 +464,8 @@ static bool runner_move(struct runner *runner)
         /* Whoever wrote before may have written ahead of the watermark. */
         .target_zero = plan->target_zero && !plan->resumed && !runner->was_open,
         .verify = reads_back(runner),
+        .sidecar = runner->digests.table,
+        .by_digest = runner->digests.by_digest,
         .window = window_of(plan),
         .limit = plan->limit,
         .progress = copy_moved,
@@ -447,10 +515,20 @@ static bool pair_vet(const struct runner *runner, struct fault *fault, bool *on_
     return fault->error == 0;
 }
 
+static bool can_digest(const struct runner *runner)
+{
+    return copy_can_digest(runner->source, runner->target, runner->plan.watermark);
+}
+
 static void begin_work(struct runner *runner)
 {
     struct fault fault = { 0 };
 
+    /* The devices are not what they were when the table was made. */
+    if (runner->digests.table &&
+            (!can_digest(runner) ||
+                    runner->digests.table->size != runner->source->size))
+        digests_spoil(&runner->digests);
     fsm_move(&table, &runner->state, MOVING);
     if (!runner_move(runner)) {
         fault_set(&fault, -ENOMEM, "out of memory for the copy's buffers");
@@ -461,6 +539,33 @@ static void begin_work(struct runner *runner)
     runner->was_open |= runner->plan.work != ENGINE_VERIFY;
     rate_note(&runner->rate, loop_now(loop_of(runner)), done_of(runner));
     tell(runner, ENGINE_STARTED);
+}
+
+static void readied(struct digests *digests)
+{
+    struct runner *runner = container_of(digests, struct runner, digests);
+
+    if (runner->stop || digests->fault.error) {
+        runner->retry = false;
+        runner->end = ENGINE_STOPPED;
+        if (digests->fault.error)
+            runner_failed(runner, &digests->fault, true, false);
+        runner_close(runner);
+        return;
+    }
+    begin_work(runner);
+}
+
+/* A sidecar is opened once a plan, before anything is written. */
+static void ready_work(struct runner *runner)
+{
+    if (runner->plan.work == ENGINE_VERIFY || runner->digests.opened) {
+        begin_work(runner);
+        return;
+    }
+    fsm_move(&table, &runner->state, READYING);
+    digests_open(&runner->digests, loop_of(runner), &runner->plan, runner->source->size,
+            &runner->target_end, can_digest(runner), readied);
 }
 
 /* Both ends have answered. */
@@ -496,7 +601,7 @@ static void runner_opened(struct runner *runner)
         fsm_move(&table, &runner->state, HOLDING);
         tell(runner, ENGINE_HELD);
     } else {
-        begin_work(runner);
+        ready_work(runner);
     }
 }
 
@@ -613,6 +718,7 @@ struct runner *runner_create(
     runner->report.fire = report_fire;
     end_init(&runner->source_end, engine, lane->loop, "source");
     end_init(&runner->target_end, engine, lane->loop, "target");
+    digests_init(&runner->digests, engine, plan);
     runner->source_end.done = source_opened;
     runner->target_end.done = target_opened;
     runner->random = runner->source_end.isid | 1;

@@ -3,6 +3,7 @@
 #define REPLICA_RUNNER_H
 
 #include "replica/copy/copy.h"
+#include "replica/digests.h"
 #include "replica/end.h"
 
 enum { RATE_SAMPLES = 16 };
@@ -37,12 +38,15 @@ struct runner {
     uint64_t limit;
     struct waiter *waiters;
 
+    _Atomic bool forgotten; /* any thread: what is known of the target is not kept */
+
     /* the lane's thread */
     struct engine_plan plan; /* watermark, verified and counters move as it goes */
     unsigned state;
     struct end source_end, target_end;
     struct block_device *source, *target;
     struct copy *copy;
+    struct digests digests;
     int stop; /* as stop_wanted */
     unsigned pending; /* openings, or closings */
     bool was_open; /* the target was open for writing: fence it from now on */

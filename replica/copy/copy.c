@@ -122,6 +122,9 @@ static void copy_finish(struct copy *copy)
     if (result == -ECANCELED)
         fault_set(&copy->fault, result, "stopped");
     figures_fill(copy, &copy->flushed, copy->verified, &figures);
+    /* What was begun and is not flushed may be there or not. */
+    if (copy->sidecar && result)
+        sidecar_forget(copy->sidecar, copy->flushed.position, copy->cursor);
     copy->options.ended(
             copy->options.context, result, copy->on_target, &figures, &copy->fault);
     free(copy->arena);
@@ -175,12 +178,31 @@ static void flush_consider(struct copy *copy, bool now)
 
 /* -- pieces ------------------------------------------------------------------------ */
 
+/* Zeros of the source: where the sidecar knows them on the target, and where not. */
+static void plan_zero_by_digest(struct copy *copy, struct piece *piece)
+{
+    uint64_t end = piece->offset + piece->length;
+    uint64_t zeros = sidecar_zeros(copy->sidecar, piece->offset, end);
+
+    if (zeros) {
+        piece->target_zero = true;
+        piece->length = zeros;
+        return;
+    }
+    piece->length = min_u64(
+            slot_zero_max(copy), sidecar_others(copy->sidecar, piece->offset, end));
+}
+
 static void plan_zero(struct copy *copy, struct piece *piece)
 {
     uint64_t run, end = piece->offset + piece->length;
 
     if (piece->target_zero)
         return;
+    if (copy->by_digest) {
+        plan_zero_by_digest(copy, piece);
+        return;
+    }
     run = map_zero_run(&copy->target_map, piece->offset, end);
     if (run >= min_u64(MAP_HOLE_MIN, piece->length)) {
         piece->target_zero = true;
@@ -197,7 +219,8 @@ static void plan_piece(struct copy *copy, struct piece *piece)
     uint64_t rest = copy->total - copy->cursor, zero, most;
 
     *piece = (struct piece){ .offset = copy->cursor,
-        .target_zero = copy->options.target_zero && copy->pass != COPY_VERIFY };
+        .target_zero = copy->options.target_zero && copy->pass != COPY_VERIFY &&
+                !copy->by_digest };
     zero = map_zero_run(&copy->source_map, copy->cursor, copy->total);
     if (zero && zero >= min_u64(MAP_HOLE_MIN, rest)) {
         piece->source_zero = true;
@@ -205,7 +228,7 @@ static void plan_piece(struct copy *copy, struct piece *piece)
         plan_zero(copy, piece);
         return;
     }
-    most = throttle_piece(&copy->throttle, copy->unit, copy->piece_max);
+    most = throttle_piece(&copy->throttle, copy->step, copy->piece_max);
     piece->length = map_data_run(&copy->source_map, copy->cursor, min_u64(most, rest));
     if (!piece->target_zero)
         piece->target_zero = map_zero_run(&copy->target_map, copy->cursor,
@@ -215,7 +238,8 @@ static void plan_piece(struct copy *copy, struct piece *piece)
 /* Bytes that the limit counts: those that must be moved. */
 static uint64_t piece_cost(const struct copy *copy, const struct piece *piece)
 {
-    bool sent = copy->pass != COPY_FULL || copy->zero_way == ZERO_BY_WRITE;
+    bool compared = copy->pass != COPY_FULL && !copy->by_digest;
+    bool sent = compared || copy->zero_way == ZERO_BY_WRITE;
 
     return piece->source_zero && !sent ? 0 : piece->length;
 }
@@ -231,6 +255,8 @@ static void piece_start(struct copy *copy)
     copy->cursor += piece.length;
     entry = ledger_begin(&copy->ledger, copy->cursor);
     if (piece.source_zero && piece.target_zero) {
+        if (copy->sidecar)
+            sidecar_put_zeros(copy->sidecar, piece.offset, copy->cursor);
         ledger_finish(&copy->ledger, entry, piece.length, 0);
         return;
     }
@@ -289,14 +315,15 @@ static void target_map_answered(struct map *map, int result)
    that the two sides share when both are read. */
 static uint64_t pass_piece_max(const struct copy *copy)
 {
-    uint64_t most = copy->pass == COPY_FULL ? COPY_CHUNK : COPY_CHUNK / 2;
+    bool one_side = copy->pass == COPY_FULL || copy->by_digest;
+    uint64_t most = one_side ? COPY_CHUNK : COPY_CHUNK / 2;
 
     if (copy->source->max_transfer)
         most = min_u64(most, copy->source->max_transfer);
     if (copy->target->max_transfer)
         most = min_u64(most, copy->target->max_transfer);
-    most -= most % copy->unit;
-    return most ? most : copy->unit;
+    most -= most % copy->step;
+    return most ? most : copy->step;
 }
 
 static void pass_begin(struct copy *copy, enum copy_kind pass, struct tally start)
@@ -304,13 +331,17 @@ static void pass_begin(struct copy *copy, enum copy_kind pass, struct tally star
     bool reads_holes = pass != COPY_VERIFY; /* reading back trusts no map */
 
     copy->pass = pass;
+    copy->sidecar = pass == COPY_VERIFY ? NULL : copy->options.sidecar;
+    copy->by_digest = copy->sidecar && copy->options.by_digest && pass == COPY_DELTA;
+    copy->step = copy->sidecar ? SIDECAR_CHUNK : copy->unit;
     copy->cursor = start.position;
     copy->piece_max = pass_piece_max(copy);
     ledger_init(&copy->ledger, start);
-    map_init(&copy->source_map, copy->source, reads_holes, copy->unit,
+    map_init(&copy->source_map, copy->source, reads_holes, copy->step,
             source_map_answered);
-    map_init(&copy->target_map, copy->target, reads_holes && !copy->options.target_zero,
-            copy->unit, target_map_answered);
+    map_init(&copy->target_map, copy->target,
+            reads_holes && !copy->options.target_zero && !copy->by_digest, copy->step,
+            target_map_answered);
 }
 
 /* The pass is over and told: the next one, or the end. */
@@ -486,6 +517,16 @@ static void copy_place(struct copy *copy)
             (uint64_t)copy->slot_count * copy->piece_max);
 }
 
+bool copy_can_digest(const struct block_device *source,
+        const struct block_device *target, uint64_t watermark)
+{
+    uint64_t a = source->max_transfer, b = target->max_transfer;
+
+    return sidecar_fits(source->size) && (!a || a >= SIDECAR_CHUNK) &&
+            (!b || b >= SIDECAR_CHUNK) &&
+            (watermark % SIDECAR_CHUNK == 0 || watermark == source->size);
+}
+
 struct copy *copy_start(const struct copy_options *options)
 {
     const struct block_device *source = options->source, *target = options->target;
@@ -495,7 +536,10 @@ struct copy *copy_start(const struct copy_options *options)
     check(round_up(source->size, target->block_size) <= target->size);
     check(source->block_size <= COPY_GRAIN && target->block_size <= COPY_GRAIN);
     check(options->watermark <= source->size && options->verified <= source->size);
-    check(options->ended && !options->sidecar);
+    check(options->ended);
+    check(!options->sidecar ||
+            (options->sidecar->size == source->size &&
+                    copy_can_digest(source, target, options->watermark)));
 
     copy = calloc(1, sizeof(*copy));
     if (!copy)

@@ -12,6 +12,7 @@
 
 #include "replica/base/fault.h"
 #include "replica/block/device.h"
+#include "replica/copy/sidecar.h"
 
 struct copy;
 
@@ -44,7 +45,11 @@ struct copy_options {
     bool verify; /* read both back after the last flush */
     unsigned window; /* requests in flight; 0: what suits the devices (at most 8) */
     uint64_t limit; /* bytes a second, 0 none */
-    struct digest_sidecar *sidecar; /* must be NULL: a delta compares with the target */
+    /** Filled with what the copy leaves on the target; borrowed until @ended, when it is
+        true of all that is flushed, and the rest of what was begun is not known. NULL:
+        none. Only where copy_can_digest(). */
+    struct digest_sidecar *sidecar;
+    bool by_digest; /* DELTA: compare with @sidecar, do not read the target */
     /** The watermark (or the verified part) moved. */
     void (*progress)(void *context, const struct copy_figures *figures);
     /** The last call: 0 done and flushed; -ECANCELED stopped; -EILSEQ a difference
@@ -61,6 +66,10 @@ struct copy_options {
  * target must hold the source's size rounded up to its block (checked: our own bug).
  */
 struct copy *copy_start(const struct copy_options *options);
+
+/** A sidecar can be kept: @watermark and the requests of both are whole chunks. */
+bool copy_can_digest(const struct block_device *source,
+        const struct block_device *target, uint64_t watermark);
 
 /** Read no more; write what was read, flush, then @ended(-ECANCELED), or 0 when that
  * was all. */

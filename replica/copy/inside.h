@@ -13,6 +13,8 @@
 #ifndef REPLICA_COPY_INSIDE_H
 #define REPLICA_COPY_INSIDE_H
 
+#include <assert.h>
+
 #include "replica/copy/copy.h"
 #include "replica/copy/ledger.h"
 #include "replica/copy/map.h"
@@ -26,6 +28,8 @@ enum {
     COPY_GRAINS = COPY_CHUNK / COPY_GRAIN,
     COPY_SLOTS = 8
 };
+
+static_assert((int)COPY_GRAIN == (int)SIDECAR_CHUNK, "a grain has a digest");
 
 /** How zeros get to the target, the cheapest first. */
 enum zero_way { ZERO_BY_DISCARD, ZERO_BY_ZERO, ZERO_BY_WRITE };
@@ -56,6 +60,7 @@ struct slot {
     unsigned pending; /* requests, or runs, in flight */
     bool failed; /* one of them failed: the piece is not finished */
     uint64_t written;
+    struct digest128 digests[COPY_GRAINS]; /* of the grains that were read */
     uint8_t *source_bytes, *target_bytes;
     struct iovec source_iov, target_iov;
     struct block_request source_read, target_read;
@@ -70,12 +75,15 @@ struct copy {
     struct loop *loop;
     uint64_t total; /* bytes of the source */
     uint64_t unit; /* bytes: whole blocks of both */
+    uint64_t step; /* bytes: pieces are whole ones; units, or a sidecar's chunks */
     uint64_t grain; /* bytes, whole units */
     uint64_t piece_max; /* bytes one request of this pass may move */
     enum zero_way zero_way;
     struct throttle throttle;
 
     enum copy_kind pass; /* VERIFY also as the second pass of the others */
+    struct digest_sidecar *sidecar; /* of this pass */
+    bool by_digest; /* this pass: the sidecar stands for the target */
     uint64_t cursor; /* all below has begun */
     struct ledger ledger;
     struct map source_map, target_map;

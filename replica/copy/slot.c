@@ -41,17 +41,35 @@ uint64_t slot_zero_max(const struct copy *copy)
         most = min_u64(copy->piece_max, ZEROS);
     else if (copy->target->max_zero)
         most = min_u64(most, copy->target->max_zero);
-    most -= most % copy->unit;
-    return most ? most : copy->unit; /* run_submit() cuts what is too long even then */
+    most -= most % copy->step;
+    return most ? most : copy->step; /* run_submit() cuts what is too long even then */
+}
+
+/* What the target holds now, as far as it is flushed one day: see copy_finish(). */
+static void slot_note(const struct slot *slot)
+{
+    struct digest_sidecar *sidecar = slot->copy->sidecar;
+    uint64_t offset = slot->piece.offset, length = slot->piece.length;
+
+    if (!sidecar)
+        return;
+    if (slot->piece.source_zero) {
+        sidecar_put_zeros(sidecar, offset, offset + length);
+        return;
+    }
+    for (uint64_t at = 0; at < length; at += COPY_GRAIN)
+        sidecar_put(sidecar, offset + at, slot->digests[at / COPY_GRAIN]);
 }
 
 static void slot_end(struct slot *slot)
 {
     struct copy *copy = slot->copy;
 
-    if (!slot->failed)
+    if (!slot->failed) {
+        slot_note(slot);
         ledger_finish(&copy->ledger, slot->entry, slot->piece.length - slot->written,
                 slot->written);
+    }
     slot->next_idle = copy->idle;
     copy->idle = slot;
     copy->busy--;
@@ -181,6 +199,18 @@ static void run_init(
 
 /* -- looking ----------------------------------------------------------------------- */
 
+/* The target holds these bytes of the source: it was read, or the sidecar knows. */
+static bool grain_equal(const struct slot *slot, uint64_t at, uint64_t length)
+{
+    const struct copy *copy = slot->copy;
+
+    if (copy->by_digest)
+        return sidecar_holds(
+                copy->sidecar, slot->piece.offset + at, slot->digests[at / COPY_GRAIN]);
+    return copy->pass == COPY_DELTA && !slot->piece.target_zero &&
+            memcmp(slot->source_bytes + at, slot->target_bytes + at, length) == 0;
+}
+
 /* Of @length bytes (padding included) @at bytes into the piece. */
 static enum fate grain_fate(const struct slot *slot, uint64_t at, uint64_t length)
 {
@@ -189,8 +219,7 @@ static enum fate grain_fate(const struct slot *slot, uint64_t at, uint64_t lengt
 
     if (piece->source_zero)
         return digest_is_zero(slot->target_bytes + at, length) ? FATE_SKIP : FATE_ZERO;
-    if (copy->pass == COPY_DELTA && !piece->target_zero &&
-            memcmp(slot->source_bytes + at, slot->target_bytes + at, length) == 0)
+    if (grain_equal(slot, at, length))
         return FATE_SKIP;
     if (!piece->target_zero && copy->zero_way == ZERO_BY_WRITE)
         return FATE_WRITE;
@@ -243,6 +272,16 @@ static void slot_pad(struct slot *slot)
     memset(slot->source_bytes + piece->length, 0, target_end(slot->copy, end) - end);
 }
 
+/* Of the source's bytes alone: padding follows from them. */
+static void slot_digest(struct slot *slot)
+{
+    uint64_t length = slot->piece.length;
+
+    for (uint64_t at = 0; at < length; at += COPY_GRAIN)
+        slot->digests[at / COPY_GRAIN] =
+                digest_xxh3(slot->source_bytes + at, min_u64(COPY_GRAIN, length - at));
+}
+
 static void slot_copy(struct slot *slot)
 {
     const struct copy *copy = slot->copy;
@@ -253,6 +292,8 @@ static void slot_copy(struct slot *slot)
 
     if (!piece->source_zero)
         slot_pad(slot);
+    if (!piece->source_zero && copy->sidecar)
+        slot_digest(slot);
     for (uint64_t at = 0; at < length; at += copy->grain)
         fates[count++] = grain_fate(slot, at, min_u64(copy->grain, length - at));
     fates_smooth(slot, fates, count);
@@ -355,7 +396,8 @@ void slot_start(struct slot *slot, const struct piece *piece, unsigned entry)
     struct copy *copy = slot->copy;
     uint64_t offset = piece->offset, end = offset + piece->length;
     bool read_source = !piece->source_zero;
-    bool read_target = copy->pass != COPY_FULL && !piece->target_zero;
+    bool read_target =
+            copy->pass != COPY_FULL && !copy->by_digest && !piece->target_zero;
 
     slot->piece = *piece;
     slot->entry = entry;
