@@ -8,6 +8,7 @@
 
 #include "api/service.h"
 #include "replica/base/check.h"
+#include "replica/base/log.h"
 
 bool job_is_over(int64_t state)
 {
