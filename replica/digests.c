@@ -134,8 +134,6 @@ static int take_table(struct digests *digests)
 {
     int result = digests->file.fd >= 0 ? 0 : -EIO;
 
-    if (result == 0)
-        result = end_stamp(digests->target, &digests->facts.stamp);
     digests->table = result == 0 ? sidecar_create(digests->facts.size) : NULL;
     if (!digests->table)
         return -ENOMEM;
@@ -212,6 +210,7 @@ void digests_open(struct digests *digests, struct loop *loop,
     digests->wanted &= able;
     digests->target = target;
     digests->facts.size = source_size;
+    digests->facts.stamp = end_stamp_found(target);
     digests->facts.binding = binding_of(plan, target->found.size);
     digests->start = (struct sidecar_start){ .watermark = plan->watermark,
         .delta = plan->work == ENGINE_DELTA };
@@ -245,7 +244,7 @@ static void seal_work(struct loop_work *work)
 {
     struct digests *digests = container_of(work, struct digests, work);
     struct digest128 left;
-    int result = end_stamp(digests->target, &left);
+    int result = end_stamp_left(digests->target, &left);
 
     digests->facts.stamp = left;
     if (result == 0)
@@ -280,5 +279,6 @@ void digests_drop(
 void digests_finish(struct digests *digests)
 {
     check(!digests_pending(digests));
-    digests_spoil(digests);
+    sidecar_destroy(digests->table);
+    digests->table = NULL; /* how it went is still to be told */
 }

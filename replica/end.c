@@ -3,10 +3,8 @@
 #include "replica/end.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "replica/base/check.h"
 #include "replica/base/checked.h"
@@ -224,39 +222,33 @@ void end_open(struct end *end, const struct engine_element *element, bool writab
 /* -- has it changed -------------------------------------------------------------------- */
 
 struct stamp {
-    uint64_t device, inode, size;
-    int64_t changed_s, changed_ns, written_s, written_ns;
     char place[BLOCK_IDENTITY_MAX], world[BLOCK_IDENTITY_MAX], weak[BLOCK_IDENTITY_MAX];
+    char changed[BLOCK_CHANGED_MAX];
 };
 
-static int stamp_file(const struct end *end, struct stamp *stamp)
+static struct digest128 stamp_of(
+        const struct block_identity *identity, const char *changed)
 {
-    struct stat status;
-
-    if (fstatat(end->spec.directory, end->spec.name, &status, AT_SYMLINK_NOFOLLOW) < 0)
-        return -errno;
-    stamp->device = status.st_dev;
-    stamp->inode = status.st_ino;
-    stamp->size = (uint64_t)status.st_size;
-    stamp->changed_s = status.st_ctim.tv_sec;
-    stamp->changed_ns = status.st_ctim.tv_nsec;
-    stamp->written_s = status.st_mtim.tv_sec;
-    stamp->written_ns = status.st_mtim.tv_nsec;
-    return 0;
-}
-
-int end_stamp(const struct end *end, struct digest128 *digest)
-{
-    const struct block_identity *identity = &end->found.identity;
     struct stamp stamp;
-    int result = 0;
 
     memset(&stamp, 0, sizeof stamp);
     (void)snprintf(stamp.place, sizeof stamp.place, "%s", identity->place);
     (void)snprintf(stamp.world, sizeof stamp.world, "%s", identity->world);
     (void)snprintf(stamp.weak, sizeof stamp.weak, "%s", identity->weak);
-    if (end->spec.driver == BLOCK_DRIVER_file)
-        result = stamp_file(end, &stamp);
-    *digest = digest_xxh3(&stamp, sizeof stamp);
+    (void)snprintf(stamp.changed, sizeof stamp.changed, "%s", changed);
+    return digest_xxh3(&stamp, sizeof stamp);
+}
+
+struct digest128 end_stamp_found(const struct end *end)
+{
+    return stamp_of(&end->found.identity, end->found.identity.changed);
+}
+
+int end_stamp_left(const struct end *end, struct digest128 *stamp)
+{
+    char changed[BLOCK_CHANGED_MAX];
+    int result = block_changed(&end->spec, changed);
+
+    *stamp = stamp_of(&end->found.identity, changed);
     return result;
 }

@@ -42,10 +42,13 @@ void end_open(struct end *end, const struct engine_element *element, bool writab
         bool barrier);
 
 /**
- * What shows that the open end is as it was left: of a file its inode and the times of its
- * last change, which every writer moves; of a LUN only who it is. Blocks for a file: not
- * on a loop. 0 or a negative errno.
+ * What shows whether somebody else wrote the open end between two openings of ours: how it
+ * was found, and, before it is closed, how we leave it. Of a file its inode and the times
+ * of its last change; of a LUN only who it is, for it keeps no such time.
  */
-int end_stamp(const struct end *end, struct digest128 *stamp);
+struct digest128 end_stamp_found(const struct end *end);
+
+/** Blocks for a file: not on a loop. 0 or a negative errno. */
+int end_stamp_left(const struct end *end, struct digest128 *stamp);
 
 #endif

@@ -303,8 +303,7 @@ static void runner_failed(
     runner->fault = *fault;
     runner->on_target = on_target;
     runner->retry = is_lost(fault->error) || (again && is_lost_again(fault->error));
-    if (on_target && runner->was_open)
-        digests_spoil(&runner->digests); /* who knows what it is when it comes back */
+    runner->target_lost |= on_target && runner->was_open;
     if (!runner->retry)
         return;
     if (!runner->losing) {
@@ -524,9 +523,9 @@ static void begin_work(struct runner *runner)
 {
     struct fault fault = { 0 };
 
-    /* The devices are not what they were when the table was made. */
+    /* A target that was lost may come back as another, and so may a source. */
     if (runner->digests.table &&
-            (!can_digest(runner) ||
+            (runner->target_lost || !can_digest(runner) ||
                     runner->digests.table->size != runner->source->size))
         digests_spoil(&runner->digests);
     fsm_move(&table, &runner->state, MOVING);

@@ -51,6 +51,7 @@ struct runner {
     unsigned pending; /* openings, or closings */
     bool was_open; /* the target was open for writing: fence it from now on */
     bool source_was_open;
+    bool target_lost; /* after it was written: what it holds is not known any more */
     struct loop_timer pause, report;
 
     uint64_t total;

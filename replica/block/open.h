@@ -20,7 +20,8 @@ enum {
     BLOCK_NAME_MAX = 256, /* a file's name in its directory */
     ISCSI_NAME_MAX = 224, /* RFC 7143 4.2.7.1: 223 bytes and NUL */
     BLOCK_PORTAL_TEXT = 64, /* "[::1]:3260" and NUL */
-    BLOCK_IDENTITY_MAX = 320
+    BLOCK_IDENTITY_MAX = 320,
+    BLOCK_CHANGED_MAX = 64
 };
 
 /** A secret of CHAP. Empty user = none. Wiped by its owner after the open. */
@@ -64,6 +65,8 @@ struct block_identity {
     char world
             [BLOCK_IDENTITY_MAX]; /* "naa.600...", "eui.00..."; trusted to be unique */
     char weak[BLOCK_IDENTITY_MAX]; /* T10 vendor id, serial number: a likeness only */
+    char changed[BLOCK_CHANGED_MAX]; /* file: when it was last written or changed, as it
+                                        was found: opening it for writing counts too */
     bool foreign_reservation; /* iscsi: somebody holds a persistent reservation that
                                         keeps us from writing */
 };
@@ -94,5 +97,9 @@ void block_open(struct loop *loop, const struct block_spec *spec,
 
 /** "file", "iscsi", "memory". */
 const char *block_driver_name(enum block_driver driver);
+
+/** The @changed of what @spec names, as of now; "" for all but files. Blocks: not on a loop.
+    0 or a negative errno. */
+int block_changed(const struct block_spec *spec, char changed[BLOCK_CHANGED_MAX]);
 
 #endif

@@ -21,7 +21,8 @@ struct card {
     struct sidecar_medium medium;
     uint8_t seen[ROOM], stable[ROOM];
     uint64_t seen_size, stable_size;
-    unsigned calls, fail_at; /* the n-th writing call fails, and all after it; 0: none */
+    unsigned calls,
+            fail_at; /* the n-th writing call fails, and all after it; 0: none */
     bool torn; /* a failing write gets half of its bytes out */
 };
 
@@ -52,8 +53,8 @@ static int card_read(
     return 0;
 }
 
-static int card_write(struct sidecar_medium *medium, uint64_t offset,
-        const void *bytes, size_t length)
+static int card_write(struct sidecar_medium *medium, uint64_t offset, const void *bytes,
+        size_t length)
 {
     struct card *card = card_of(medium);
     bool fails = card_fails(card);
@@ -263,8 +264,7 @@ Test(sidecar, what_differs_is_written_and_little_else)
 
 /* Runs until the target has taken @writes writes more, cuts both powers. False: it ended
    before, well. */
-static bool run_and_cut(
-        struct life *life, struct copy_options options, uint64_t writes)
+static bool run_and_cut(struct life *life, struct copy_options options, uint64_t writes)
 {
     struct rig *rig = &life->rig;
     uint64_t until = memory_disk_writes(rig->target) + writes;
@@ -288,8 +288,8 @@ static bool run_and_cut(
         life->card.calls = 0;
         life->card.torn = rig_below(rig, 2);
         life->card.fail_at = 1 + (unsigned)rig_below(rig, 5);
-        (void)sidecar_seal(&life->card.medium, &life->facts, rig->source_size, true,
-                life->table);
+        (void)sidecar_seal(
+                &life->card.medium, &life->facts, rig->source_size, true, life->table);
         life->card.fail_at = 0;
     }
     card_cut(&life->card, rig);
@@ -440,9 +440,9 @@ Test(sidecar, a_lost_source_leaves_a_true_table)
         cr_assert(life_run(&life, fresh(rig, COPY_FULL)) == 0);
         source_changes(rig);
         struct copy_options options = fresh(rig, COPY_DELTA);
-        struct block_fault_plan lost = { .op = BLOCK_READ,
-            .error = -EIO,
-            .after = (unsigned)rig_below(rig, 12) };
+        struct block_fault_plan lost = {
+            .op = BLOCK_READ, .error = -EIO, .after = (unsigned)rig_below(rig, 12)
+        };
         cr_assert(life_begin(&life, &options) && life.by_digest);
         options.sidecar = life.table;
         options.by_digest = true;
@@ -601,7 +601,8 @@ Test(sidecar, a_medium_that_fails_is_not_trusted)
         cr_assert(sidecar_seal(&life.card.medium, &life.facts, life.facts.size, true,
                           table) == -EIO);
         life.card.fail_at = 0;
-        memcpy(life.card.seen, life.card.stable, ROOM); /* all that is not synced goes */
+        memcpy(life.card.seen, life.card.stable,
+                ROOM); /* all that is not synced goes */
         cr_assert(!is_trusted(&life, &life.facts));
         sidecar_destroy(table);
         life_finish(&life);
