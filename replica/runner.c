@@ -423,6 +423,8 @@ static void copy_over(void *context, int result, bool on_target,
 
     runner->copy = NULL;
     runner->retry = false;
+    runner->target_lost |=
+            runner->target->broken; /* also when the source failed first */
     take_figures(runner, figures);
     if (result == 0)
         runner->end = ENGINE_DONE;

@@ -42,6 +42,7 @@ static void tune(struct engine_options *options)
 {
     options->loops = 1; /* the disks are one thread's */
     options->recovery_ms = 30000;
+    options->state_directory = bench.directory;
 }
 
 static void answer(struct loop_task *task)
@@ -65,6 +66,7 @@ static void open_scripted(struct end *end, const struct engine_element *element,
     if (turn->before)
         turn->before();
     end->element = *element;
+    end->spec.driver = BLOCK_DRIVER_memory;
     end->fault = (struct fault){ 0 };
     end->device = NULL;
     if (turn->error) {
@@ -368,4 +370,86 @@ Test(recovery, a_hanging_device_stops_only_its_own_plan)
     cr_assert(engine_stop_wait(bench.engine, &first.id, ENGINE_DROP, 1) == -ETIMEDOUT);
     cr_assert(bench_wait(&bench, &first.id, bench_has_ended, &hanging));
     cr_assert(hanging.last.end == ENGINE_STOPPED);
+}
+
+/* -- what is known of the target ------------------------------------------------------- */
+
+/* A pair that was copied whole, and whose source has changed in a few places. */
+static struct engine_plan changed_pair(void)
+{
+    struct engine_plan plan = plan_of(ENGINE_COPY);
+    struct bench_record record;
+
+    plan.pair = uuid_make();
+    record = bench_run(&bench, &plan);
+    expect_done(&record);
+    for (uint64_t at = 0; at < SIZE; at += SIZE / 40)
+        memory_disk_bytes(source.disk)[at] ^= 1;
+    memory_disk_settle(source.disk);
+    plan.id = uuid_make();
+    plan.work = ENGINE_DELTA;
+    return plan;
+}
+
+static void expect_next(struct engine_plan *plan, enum engine_mode mode)
+{
+    struct bench_record record;
+
+    plan->id = uuid_make();
+    record = bench_run(&bench, plan);
+    expect_done(&record);
+    cr_assert(record.last.mode == mode, "mode %d", record.last.mode);
+}
+
+/* What came back may be anything: the rest is compared, and this run keeps no digests. */
+Test(recovery, a_target_lost_in_a_resync_is_compared)
+{
+    struct engine_plan plan = changed_pair();
+    struct bench_record record;
+    target.turn_count = 3;
+    target.turns[1] = turn_lost(BLOCK_WRITE, 9, -ENOTCONN);
+    record = bench_run(&bench, &plan);
+    expect_done(&record);
+    cr_assert(record.waiting == 1 && record.last.mode == ENGINE_MODE_DELTA_COMPARE);
+    expect_next(&plan, ENGINE_MODE_DELTA_COMPARE);
+    expect_next(&plan, ENGINE_MODE_DELTA_DIGEST);
+}
+
+Test(recovery, a_source_lost_in_a_resync_changes_nothing)
+{
+    struct engine_plan plan = changed_pair();
+    struct bench_record record;
+    source.turn_count = 3;
+    source.turns[1] = turn_lost(BLOCK_READ, 9, -ENOTCONN);
+    record = bench_run(&bench, &plan);
+    expect_done(&record);
+    cr_assert(record.waiting == 1 && record.last.mode == ENGINE_MODE_DELTA_DIGEST);
+    expect_next(&plan, ENGINE_MODE_DELTA_DIGEST);
+}
+
+/* It ends for good: it went by digest, and that is what is told; the next one compares. */
+Test(recovery, a_resync_that_failed_is_not_trusted)
+{
+    struct engine_plan plan = changed_pair();
+    struct bench_record record;
+    target.turn_count = 3;
+    target.turns[1] = (struct turn){ .fault_count = 1,
+        .faults = { { .op = BLOCK_WRITE, .after = 9, .error = -EIO } } };
+    record = bench_run(&bench, &plan);
+    cr_assert(record.last.end == ENGINE_FAILED && record.last.fault.error == -EIO);
+    cr_assert(record.last.mode == ENGINE_MODE_DELTA_DIGEST);
+    expect_next(&plan, ENGINE_MODE_DELTA_COMPARE);
+}
+
+/* The power of the target fails at its flush: a flush that failed vouches for nothing. */
+Test(recovery, a_failed_flush_seals_nothing)
+{
+    struct engine_plan plan = changed_pair();
+    struct bench_record record;
+    target.turn_count = 3;
+    target.turns[1] = (struct turn){ .fault_count = 1,
+        .faults = { { .op = BLOCK_FLUSH, .error = -EIO } } };
+    record = bench_run(&bench, &plan);
+    cr_assert(record.last.end == ENGINE_FAILED && record.last.watermark == 0);
+    expect_next(&plan, ENGINE_MODE_DELTA_COMPARE);
 }
