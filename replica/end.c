@@ -174,7 +174,7 @@ static int spec_iscsi(struct end *end, const struct address *address)
                 "portal %s is not on the list of allowed ones", text);
     }
     spec->driver = BLOCK_DRIVER_iscsi;
-    spec->expect_size = end->element.whole; /* known before it is reset */
+    spec->expect_size = end->element.whole; /* compared after the barrier's reset */
     spec->portal = address->portal;
     spec->lun = address->lun;
     memcpy(spec->target, address->target, sizeof spec->target);
