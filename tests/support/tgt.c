@@ -18,7 +18,7 @@
 #define REPLICAD_SOURCE_DIR "."
 #endif
 
-enum { READY_SECONDS = 30, ARGUMENTS_MAX = 128 };
+enum { READY_SECONDS = 30, REFUSED_SECONDS = 10, ARGUMENTS_MAX = 128 };
 
 static _Noreturn void fail(const char *what, const char *about)
 {
@@ -93,13 +93,20 @@ int tgt_admin(struct tgt *tgt, const char *const arguments[])
     return finish(start(argv, control, -1));
 }
 
+/* What touches a LUN in use tgtd refuses while a command is in it, which under load is a
+ * matter of luck: it is asked until it finds a gap. What it will never do fails late. */
 static void admin(struct tgt *tgt, const char *const arguments[])
 {
-    if (tgt_admin(tgt, arguments) == 0)
-        return;
-    for (int i = 0; arguments[i]; i++)
-        fprintf(stderr, "%s ", arguments[i]);
-    fail("tgtadm refused", "see above");
+    time_t end = time(NULL) + REFUSED_SECONDS;
+
+    while (tgt_admin(tgt, arguments) != 0) {
+        if (time(NULL) > end) {
+            for (int i = 0; arguments[i]; i++)
+                fprintf(stderr, "%s ", arguments[i]);
+            fail("tgtadm refused", "see above");
+        }
+        (void)poll(NULL, 0, 5);
+    }
 }
 
 #define ADMIN(tgt, ...) admin(tgt, (const char *const[]){ __VA_ARGS__, NULL })
