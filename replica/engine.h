@@ -164,6 +164,36 @@ struct engine_event {
     commit does; not on a loop. 0 or a negative errno. */
 int engine_pair_forget(struct engine *engine, const struct uuid *pair);
 
+/* -- elements kept open for somebody else than a copy -------------------------------- */
+
+struct engine_handle;
+
+/** @device: the caller's, to use and block_close() on the handle's loop; NULL with @fault. */
+typedef void engine_opened_f(
+        void *context, struct block_device *device, const struct fault *fault);
+
+/** A loop of the engine; NULL: @index is too large. It runs until engine_destroy(). */
+struct loop *engine_loop(struct engine *engine, unsigned index);
+
+/**
+ * A handle on the loop with the least to do, whose number is *@loop. Owned by the caller;
+ * engine_destroy() waits for engine_handle_destroy(), before which the device is closed. NULL:
+ * no memory.
+ */
+struct engine_handle *engine_handle_create(struct engine *engine,
+        const struct engine_element *element, bool writable, unsigned *loop);
+void engine_handle_destroy(struct engine_handle *handle);
+
+/** Open it, at most one opening at a time, on the handle's loop; faults as engine_probe().
+    @again: an earlier opening was lost, and may have writes under way. @opened comes on the
+    loop, never from inside. */
+void engine_handle_open(struct engine_handle *handle, bool again,
+        engine_opened_f *opened, void *context);
+
+/** What the credentials file @name holds; the caller wipes it. Blocks for a file. 0 or -ENOKEY. */
+int engine_credentials(struct engine *engine, const char *name, struct block_chap *chap,
+        struct fault *fault);
+
 /** Watchdog for /livez: the longest that a loop has not turned, in milliseconds. */
 uint64_t engine_stalled_ms(struct engine *engine);
 

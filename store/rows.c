@@ -204,6 +204,24 @@ static const struct field meta_fields[] = {
 };
 #undef F
 
+#define F(member) DESCRIBE(store_export, member, false)
+static const struct field export_fields[] = {
+    F(id),
+    F(revision),
+    F(created),
+    F(initiators),
+    F(credentials),
+    F(read_only),
+};
+#undef F
+
+#define F(member) DESCRIBE(store_reservation, member, false)
+static const struct field reservation_fields[] = {
+    F(id),
+    F(kept),
+};
+#undef F
+
 #define TABLE(word)                                                                    \
     {                                                                                  \
 #word, sizeof(struct store_##word), word##_fields,                             \
@@ -219,6 +237,8 @@ static const struct table tables[STORE_TABLE_COUNT] = {
     [STORE_EVENT] = TABLE(event),
     [STORE_KEY] = TABLE(key),
     [STORE_META] = TABLE(meta),
+    [STORE_EXPORT] = TABLE(export),
+    [STORE_RESERVATION] = TABLE(reservation),
 };
 
 static const struct column {

@@ -30,6 +30,8 @@ enum store_table {
     STORE_EVENT,
     STORE_KEY, /* idempotency keys */
     STORE_META, /* single facts of this installation */
+    STORE_EXPORT, /* what the iSCSI target serves */
+    STORE_RESERVATION, /* persistent reservations it must not forget */
     STORE_TABLE_COUNT
 };
 
@@ -150,6 +152,19 @@ struct store_key {
     int64_t time;
     char fingerprint[STORE_WORD]; /* hex SHA-256 of the body */
     const char *outcome; /* opaque text of api/; borrowed */
+};
+
+struct store_export {
+    struct uuid id; /* key: the element's */
+    int64_t revision, created;
+    char initiators[STORE_GOAL]; /* names, each ended by a newline */
+    char credentials[STORE_WORD];
+    bool read_only;
+};
+
+struct store_reservation {
+    struct uuid id; /* key: the element's */
+    const char *kept; /* opaque text of who serves it; borrowed */
 };
 
 struct store_meta {

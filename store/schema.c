@@ -120,6 +120,14 @@ const char *const schema_steps[] = {
     "CREATE TABLE meta ("
     " \"key\" TEXT NOT NULL PRIMARY KEY, value TEXT NOT NULL, crc INTEGER NOT NULL)"
     " STRICT, WITHOUT ROWID;",
+
+    "CREATE TABLE export ("
+    " id TEXT NOT NULL PRIMARY KEY, revision INTEGER NOT NULL, created INTEGER NOT "
+    "NULL,"
+    " initiators TEXT NOT NULL, credentials TEXT NOT NULL, read_only INTEGER NOT NULL,"
+    " crc INTEGER NOT NULL) STRICT, WITHOUT ROWID;"
+    "CREATE TABLE reservation ("
+    " id TEXT NOT NULL PRIMARY KEY, kept TEXT NOT NULL, crc INTEGER NOT NULL) STRICT;",
 };
 
 const unsigned schema_version = sizeof(schema_steps) / sizeof(schema_steps[0]);

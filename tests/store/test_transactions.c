@@ -258,7 +258,7 @@ Test(transactions, readers_cannot_write_nor_checkpoint)
 /* The pragmas we rely on, asked of the connections themselves. */
 Test(transactions, connections_are_configured)
 {
-    static const struct {
+    const struct {
         const char *pragma;
         int64_t writer, reader;
     } expected[] = { { "PRAGMA synchronous", 2, -1 }, { "PRAGMA mmap_size", 0, 0 },
@@ -266,7 +266,7 @@ Test(transactions, connections_are_configured)
         { "PRAGMA wal_autocheckpoint", 0, 0 }, { "PRAGMA query_only", 0, 1 },
         { "PRAGMA journal_size_limit", 16777216, -1 },
         { "PRAGMA application_id", 0x52455043 + 0, 0x52455043 + 0 },
-        { "PRAGMA user_version", 1, 1 } };
+        { "PRAGMA user_version", schema_version, schema_version } };
     struct store_reader *reader = store_reader_take(rig.store, 0);
     int64_t number;
     int on = 0;
