@@ -15,6 +15,12 @@
  *     -> ops->done(task)                     status is set, with the last data-in; nothing
  *                                            of the task is in flight; it is the transport's
  * Any of them may come from inside scsi_submit() and scsi_data_*(); done comes exactly once.
+ *
+ * Abort: a task that is aborted (scsi_abort(), a reset of any session, PREEMPT AND ABORT)
+ * does not wait for data-out any more: done comes though ops->want was not answered, and then
+ * it must not be answered. scsi_data_arrived() before that done is fine, the buffer is given
+ * back. It does wait for scsi_data_sent(): "sent or dropped" is owed after every ops->data.
+ * done after an abort never comes from inside scsi_abort() or scsi_reset().
  */
 #ifndef SERVER_ISCSI_SCSI_H
 #define SERVER_ISCSI_SCSI_H
@@ -58,6 +64,11 @@ enum scsi_attribute { /* RFC 7143 11.3.1 */
     SCSI_ACA
 };
 
+struct scsi_unit_figures {
+    uint64_t read_bytes, written_bytes, commands;
+    unsigned queued; /* tasks now */
+};
+
 /** One session's view of the unit. Embedded by the session; scsi_nexus_open() .. _close(). */
 struct scsi_nexus {
     struct scsi_unit *unit;
@@ -70,6 +81,8 @@ struct scsi_nexus {
         uint8_t asc, ascq;
     } attention[SCSI_UA_MAX];
     uint8_t attentions;
+    bool registered; /* for persistent reservations */
+    struct scsi_unit_figures figures;
 };
 
 struct scsi_task_ops {
@@ -101,12 +114,25 @@ struct scsi_task {
                           makes the residual of it and @expected (RFC 7143 11.4.5) */
 
     /* the unit's own, from submit to done */
-    struct scsi_task *next, *previous;
+    struct scsi_task *next, *previous; /* in the task set */
     unsigned state;
-    bool abort_asked;
+    bool abort_asked, started, purged, scratch;
+    uint64_t sequence; /* of its coming */
     const struct scsi_opcode *opcode;
+    void (*resume)(struct scsi_task *); /* what comes after what it waits for */
+    struct scsi_task *line_next;
+    struct scsi_line *line; /* it waits in */
+    struct instant since; /* when it began to wait for the device */
     uint64_t lba, blocks; /* of what the command is about */
     uint64_t at; /* bytes done so far */
+    uint64_t end; /* bytes to do */
+    uint32_t piece; /* bytes under way */
+    int result; /* of the device */
+    struct scsi_lock {
+        struct scsi_lock *next;
+        uint64_t offset, length; /* bytes of the unit */
+        bool asked, held;
+    } lock;
     struct buffer *buffer;
     struct buffer_wait wait;
     struct block_request request;
@@ -189,8 +215,12 @@ enum scsi_reset {
 /** Embedded by the transport, alive until @finished: every task concerned is done. */
 struct scsi_reset_wait {
     void (*finished)(struct scsi_reset_wait *);
+    /* the unit's */
     struct scsi_reset_wait *next;
-    unsigned left;
+    struct scsi_unit *unit;
+    struct scsi_nexus *of; /* NULL: tasks of all */
+    uint64_t before; /* tasks that came before it */
+    struct loop_task later;
 };
 void scsi_reset(
         struct scsi_nexus *nexus, enum scsi_reset what, struct scsi_reset_wait *wait);
@@ -201,10 +231,6 @@ void scsi_reset(
 void scsi_submit_wrong_lun(struct scsi_task *task);
 
 /** For the API. Any time on the loop. */
-struct scsi_unit_figures {
-    uint64_t read_bytes, written_bytes, commands;
-    unsigned queued; /* tasks now */
-};
 void scsi_unit_figures(const struct scsi_unit *unit, struct scsi_unit_figures *figures);
 void scsi_nexus_figures(
         const struct scsi_nexus *nexus, struct scsi_unit_figures *figures);
