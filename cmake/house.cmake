@@ -26,6 +26,11 @@ if(REPLICAD_SANITIZE)
     add_link_options(-fsanitize=${REPLICAD_SANITIZE})
 endif()
 
+option(REPLICAD_FUZZ "instrument for libFuzzer (clang), see tests/fuzz/fuzz.cmake" OFF)
+if(REPLICAD_FUZZ)
+    add_compile_options(-fsanitize=fuzzer-no-link)
+endif()
+
 # room(NAME SOURCES a.c ... HEADERS a.h ... NEEDS lib ...)
 # NEEDS are the rooms and libraries it may use; tests/house checks the includes.
 function(room name)
