@@ -125,6 +125,9 @@ static const struct field job_fields[] = {
     F(lease),
     F(fence),
     F(time_before_removal),
+    F(differ_bytes),
+    F(differ_ranges),
+    F(differences),
 };
 #undef F
 #undef X

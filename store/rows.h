@@ -108,6 +108,8 @@ struct store_job {
     char owner[STORE_WORD];
     int64_t lease, fence;
     int64_t time_before_removal; /* ms */
+    uint64_t differ_bytes, differ_ranges; /* found by comparing, up to where it is */
+    char differences[STORE_GOAL]; /* the first of them, JSON array, opaque here; "" none */
 };
 
 struct store_result {

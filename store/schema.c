@@ -128,6 +128,10 @@ const char *const schema_steps[] = {
     " crc INTEGER NOT NULL) STRICT, WITHOUT ROWID;"
     "CREATE TABLE reservation ("
     " id TEXT NOT NULL PRIMARY KEY, kept TEXT NOT NULL, crc INTEGER NOT NULL) STRICT;",
+
+    "ALTER TABLE job ADD COLUMN differ_bytes INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE job ADD COLUMN differ_ranges INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE job ADD COLUMN differences TEXT NOT NULL DEFAULT '';",
 };
 
 const unsigned schema_version = sizeof(schema_steps) / sizeof(schema_steps[0]);

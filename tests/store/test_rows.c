@@ -56,11 +56,14 @@ static void column_compare(sqlite3_stmt *stmt, const struct table *table, unsign
 
 static void schema_compare(struct store *store, const struct table *table)
 {
-    char sql[64];
+    char sql[160];
     sqlite3_stmt *stmt;
     unsigned at = 0;
 
-    snprintf(sql, sizeof(sql), "PRAGMA table_info(\"%s\")", table->name);
+    /* The seal stands where the first version ended; columns added since follow it. */
+    snprintf(sql, sizeof(sql),
+            "SELECT * FROM pragma_table_info('%s') ORDER BY name = 'crc', cid",
+            table->name);
     cr_assert_eq(sqlite3_prepare_v2(store->writer.db, sql, -1, &stmt, NULL), SQLITE_OK);
     while (sqlite3_step(stmt) == SQLITE_ROW && at < table->count)
         column_compare(stmt, table, at++);
