@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "replica/base/fault.h"
+#include "replica/base/uuid.h"
 
 struct service;
 
@@ -117,6 +118,66 @@ char *api_problem_render(const struct api_outcome *outcome, int status,
 /** The same for an error that never reached a call. @slug, @title: short words. */
 char *api_problem_plain(const char *slug, const char *title, int status,
         const char *detail, const char *request_id, size_t *length);
+
+/* -- exports: what is served over iSCSI, by whom ------------------------------------------ */
+
+struct engine;
+struct engine_element;
+struct block_chap;
+
+/** What is to be served. Borrowed for the call. */
+struct api_export {
+    struct uuid id; /* of the element */
+    const struct engine_element *element;
+    const char *const *initiators; /* iSCSI names, lower case; "*": all */
+    size_t initiator_count;
+    const struct block_chap *chap; /* NULL: no login is asked for */
+    bool read_only;
+    const uint8_t *kept; /* what service_keep() got before */
+    size_t kept_length;
+};
+
+struct api_export_session {
+    char initiator[224], address[64];
+    int64_t since_ms; /* wall clock */
+    unsigned queue_depth;
+    uint64_t read_bytes, written_bytes;
+};
+
+/**
+ * Who serves. Filled by main; any thread but loops and the clerk's; may wait as long as opening
+ * the element takes, but serves(), sessions() and portal(), which every thread may ask.
+ */
+struct api_exporter {
+    void *context;
+    /** 0, or a negative errno with @fault: as engine_probe(), and -EINVAL (names, secrets). */
+    int (*publish)(void *context, const struct api_export *export, struct fault *fault);
+    /** 0, -ENOENT, -ETIMEDOUT. */
+    int (*withdraw)(void *context, const struct uuid *id);
+    bool (*serves)(void *context, const struct uuid *id);
+    /** Copies up to @room; returns how many there are. */
+    size_t (*sessions)(void *context, const struct uuid *id,
+            struct api_export_session *sessions, size_t room);
+    /** The address of portal @index; false: no more. */
+    bool (*portal)(void *context, unsigned index, char *text, size_t room);
+};
+
+/** Before the first call is served; NULL: nobody. Borrowed until service_destroy(). */
+void service_export_by(struct service *service, const struct api_exporter *exporter);
+
+/** Publish what the rows say and nobody serves. Returns how many still are not: ask again. Not
+    while another thread asks the same. */
+unsigned service_exports_resume(struct service *service);
+
+/** Keep @length bytes (at most 16 KiB, 0: forget) for the exporter of @element, durable when
+    @kept comes with 0, on another thread. Never blocks on I/O. 0, -ENOMEM, -E2BIG: @kept does not
+    come. Any thread. */
+int service_keep(struct service *service, const struct uuid *element,
+        const uint8_t *bytes, size_t length, void (*kept)(void *context, int result),
+        void *context);
+
+/** The service's engine: loops and handles for who serves. */
+struct engine *service_engine(struct service *service);
 
 /* -- events -------------------------------------------------------------------------- */
 

@@ -107,7 +107,8 @@ bool claims_target(struct call *call, struct store_reader *reader,
         .what = "the target, or something that shares its bytes, is in a pair already",
         .pointer = "/TargetElement" };
 
-    return claims_look(&claims, element);
+    return claims_look(&claims, element) &&
+            claims_export(call, reader, element, "/TargetElement");
 }
 
 /** Is the pair's target being written, or its source restored? */
@@ -159,6 +160,27 @@ bool claims_restore(struct call *call, struct store_reader *reader,
         .against = against_restore,
         .what = "what would be restored is in use by another pair",
         .pointer = "/Operation" };
+
+    return claims_look(&claims, element) &&
+            claims_export(call, reader, element, "/Operation");
+}
+
+/** Another pair's target; a source that is being restored. */
+static bool against_served(
+        struct claims *claims, const struct store_replica *pair, bool target)
+{
+    (void)claims;
+    return target || pair->sync_state == CIM_SYNC_RESTORE_IN_PROGRESS;
+}
+
+bool claims_served(struct call *call, struct store_reader *reader,
+        const struct store_element *element)
+{
+    struct claims claims = { .call = call,
+        .reader = reader,
+        .against = against_served,
+        .what = "what would be exported read-write is written by a pair",
+        .pointer = "/ReadOnly" };
 
     return claims_look(&claims, element);
 }

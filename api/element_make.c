@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "api/elements.h"
+#include "api/exports.h"
 #include "replica/base/checked.h"
 
 static void refuse(struct call *call, enum api_verdict verdict, const char *pointer,
@@ -161,6 +162,24 @@ static bool address_take(struct element_making *making, struct address *address)
     return true;
 }
 
+/** An export of ours under its iSCSI name: the element it is of is there already. */
+static bool address_is_own(struct element_making *making, const struct address *address)
+{
+    struct call *call = making->call;
+    const char *prefix = call->service->options.iqn_prefix;
+    size_t length = strlen(prefix);
+    struct store_reader *reader;
+    bool own;
+
+    if (strncmp(address->target, prefix, length) != 0 || address->target[length] != ':')
+        return false;
+    if (!(reader = call_reader(call)))
+        return true;
+    own = export_holds(reader, address->target + length + 1, call->outcome);
+    store_reader_give(call->service->store, reader);
+    return own;
+}
+
 bool element_register(struct element_making *making)
 {
     const struct element_input *input = making->input;
@@ -189,6 +208,8 @@ bool element_register(struct element_making *making)
     (void)snprintf(making->row.credentials, sizeof(making->row.credentials), "%s",
             input->credentials);
     making->row.remote = input->remote;
+    if (!file && address_is_own(making, &address))
+        return false;
     return probe(making, file);
 }
 

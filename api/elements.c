@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "api/exports.h"
 #include "replica/base/clock.h"
 
 static const char *const type_names[] = {
@@ -194,6 +195,8 @@ bool element_held(
     struct holding holding = { .outcome = outcome, .collection = "replicas" };
     struct store_replica replica;
 
+    if (export_holds(reader, id->text, outcome))
+        return true;
     if (store_get(reader, STORE_REPLICA, id->text, &replica) == 0)
         (void)holding_each(&holding, &replica.id);
     held_by(reader, STORE_REPLICA, REPLICA_SOURCE, id, &holding);
@@ -280,7 +283,6 @@ void element_render(struct call *call, struct store_reader *reader,
     const struct store_element *row = element;
     char self[64];
 
-    (void)call;
     (void)snprintf(self, sizeof(self), "/elements/%s", row->id.text);
     writer_text(writer, "Id", row->id.text);
     writer_text(writer, "Self", self);
@@ -299,7 +301,7 @@ void element_render(struct call *call, struct store_reader *reader,
     writer_text(writer, "Credentials", row->credentials[0] ? row->credentials : NULL);
     writer_cim(writer, "Usage", CIM_USAGE, row->usage);
     writer_cim(writer, "HealthState", CIM_HEALTH_STATE, row->health);
-    writer_null(writer, "Export");
+    export_render_in(call, reader, writer, &row->id);
     writer_flag(writer, "Complete", element_complete(reader, row));
     writer_json(writer, "Warnings", row->warnings[0] ? row->warnings : "[]");
     writer_time(writer, "Created", row->created);

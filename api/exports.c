@@ -1,38 +1,437 @@
-/* api/exports.c - /elements/{id}/export: what the iSCSI target serves. It serves
- * nothing yet, so no element has an export and none can be made. */
-#include "api/resource.h"
+/* api/exports.c - /elements/{id}/export: what the iSCSI target serves.
+ *
+ * The row says what is to be served, and who serves it (exports_serve.c) does. Made: the
+ * element is opened and served, then the row is committed; served without a row it is for as
+ * long as that takes, and a crash in between leaves nothing. Taken away: the row goes first.
+ * One call at a time changes what is served.
+ */
+#include "api/exports.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "replica/base/log.h"
+
+enum { SESSIONS_SHOWN = 16 };
+
+/* -- rendering --------------------------------------------------------------------------------- */
+
+static void sessions_render(
+        struct service *service, struct writer *writer, const struct uuid *id)
+{
+    const struct api_exporter *exporter = service->exporter;
+    struct api_export_session sessions[SESSIONS_SHOWN];
+    size_t count = exporter
+            ? exporter->sessions(exporter->context, id, sessions, SESSIONS_SHOWN)
+            : 0;
+
+    writer_array(writer, "Sessions");
+    for (size_t i = 0; i < count && i < SESSIONS_SHOWN; i++) {
+        writer_object(writer, NULL);
+        writer_text(writer, "Initiator", sessions[i].initiator);
+        writer_text(writer, "Address", sessions[i].address);
+        writer_time(writer, "Since", sessions[i].since_ms);
+        writer_number(writer, "QueueDepth", sessions[i].queue_depth);
+        writer_number(writer, "BytesRead", sessions[i].read_bytes);
+        writer_number(writer, "BytesWritten", sessions[i].written_bytes);
+        writer_end(writer);
+    }
+    writer_end(writer);
+}
+
+static void names_render(struct writer *writer, const struct store_export *row)
+{
+    char text[sizeof(row->initiators)];
+    const char *names[BODY_LIST_MAX];
+    size_t count;
+
+    memcpy(text, row->initiators, sizeof(text));
+    count = export_names(text, names, BODY_LIST_MAX);
+    writer_array(writer, "Initiators");
+    for (size_t i = 0; i < count; i++)
+        writer_text(writer, NULL, names[i]);
+    writer_end(writer);
+}
+
+static void members_render(
+        struct service *service, struct writer *writer, const struct store_export *row)
+{
+    const struct api_exporter *exporter = service->exporter;
+    char text[300];
+
+    (void)snprintf(text, sizeof(text), "/elements/%s/export", row->id.text);
+    writer_text(writer, "Self", text);
+    (void)snprintf(
+            text, sizeof(text), "%s:%s", service->options.iqn_prefix, row->id.text);
+    writer_text(writer, "TargetName", text);
+    writer_number(writer, "LUN", 0);
+    writer_array(writer, "Portals");
+    for (unsigned i = 0;
+            exporter && exporter->portal(exporter->context, i, text, sizeof(text)); i++)
+        writer_text(writer, NULL, text);
+    writer_end(writer);
+    names_render(writer, row);
+    writer_text(writer, "Credentials", row->credentials[0] ? row->credentials : NULL);
+    writer_flag(writer, "ReadOnly", row->read_only);
+    writer_flag(writer, "Serving",
+            exporter && exporter->serves(exporter->context, &row->id));
+    sessions_render(service, writer, &row->id);
+    writer_time(writer, "Created", row->created);
+}
+
+static void export_render(struct call *call, struct store_reader *reader,
+        struct writer *writer, const void *row)
+{
+    (void)reader;
+    members_render(call->service, writer, row);
+}
+
+void export_render_in(struct call *call, struct store_reader *reader,
+        struct writer *writer, const struct uuid *id)
+{
+    struct store_export row;
+
+    if (store_get(reader, STORE_EXPORT, id->text, &row) != 0) {
+        writer_null(writer, "Export");
+        return;
+    }
+    writer_object(writer, "Export");
+    members_render(call->service, writer, &row);
+    writer_end(writer);
+}
+
+/* -- who stands against it ------------------------------------------------------------------ */
+
+struct standing {
+    struct call *call;
+    struct store_reader *reader;
+    const char *what, *pointer;
+    bool refused;
+};
+
+static bool standing_each(void *context, const struct store_element *element)
+{
+    struct standing *standing = context;
+    struct api_outcome *outcome = standing->call->outcome;
+    struct store_export row;
+    char path[64];
+
+    if (store_get(standing->reader, STORE_EXPORT, element->id.text, &row) != 0 ||
+            row.read_only)
+        return true;
+    (void)snprintf(path, sizeof(path), "/elements/%s/export", row.id.text);
+    if (!standing->refused) {
+        outcome_fail(outcome, API_IN_USE, CIM_IN_USE, "%s", standing->what);
+        outcome_pointer(outcome, standing->pointer, standing->what);
+        outcome_remedy(outcome, "DELETE %s", path);
+    }
+    standing->refused = true;
+    outcome_holder(outcome, path);
+    return true;
+}
+
+bool claims_export(struct call *call, struct store_reader *reader,
+        const struct store_element *element, const char *pointer)
+{
+    struct standing standing = { .call = call,
+        .reader = reader,
+        .pointer = pointer,
+        .what = "what would be written is exported read-write: hosts write it" };
+
+    element_overlaps(reader, element, standing_each, &standing);
+    return !standing.refused;
+}
+
+bool export_holds(
+        struct store_reader *reader, const char *id, struct api_outcome *outcome)
+{
+    struct store_export row;
+    char path[64];
+
+    if (store_get(reader, STORE_EXPORT, id, &row) != 0)
+        return false;
+    (void)snprintf(path, sizeof(path), "/elements/%s/export", id);
+    outcome_fail(outcome, API_IN_USE, CIM_IN_USE, "%s holds it", path);
+    outcome_remedy(outcome, "DELETE %s", path);
+    outcome_holder(outcome, path);
+    return true;
+}
+
+/* -- calls ---------------------------------------------------------------------------------------- */
+
+/** False: the outcome is NOT_FOUND. */
+static bool export_find(
+        struct call *call, struct store_reader *reader, struct store_export *row)
+{
+    struct store_element element;
+
+    if (!call_find(call, reader, STORE_ELEMENT, &element))
+        return false;
+    if (store_get(reader, STORE_EXPORT, element.id.text, row) == 0)
+        return true;
+    outcome_fail(call->outcome, API_NOT_FOUND, -1, "The element is not exported");
+    return false;
+}
 
 void call_EXPORT_GET(struct call *call)
 {
     struct store_reader *reader = call_no_query(call) ? call_reader(call) : NULL;
-    struct store_element row;
+    struct store_export row;
 
     if (!reader)
         return;
-    if (call_find(call, reader, STORE_ELEMENT, &row))
-        outcome_fail(call->outcome, API_NOT_FOUND, -1, "The element is not exported");
+    if (export_find(call, reader, &row)) {
+        struct writer *writer = writer_create();
+
+        /* Sessions come and go without a revision: it is told anew each time. */
+        if (writer)
+            members_render(call->service, writer, &row);
+        call->outcome->verdict = API_DONE;
+        outcome_etag(call->outcome, row.revision);
+        outcome_body(call->outcome, &writer);
+    }
     store_reader_give(call->service->store, reader);
 }
 
-static void refuse(struct call *call)
+struct export_work {
+    struct call *call;
+    struct body_texts initiators;
+    char credentials[STORE_WORD];
+    bool read_only, has_initiators, has_credentials, has_read_only;
+    struct store_element element;
+    struct store_export row, before;
+    bool found; /* @before is what was served */
+};
+
+#define MEMBER(json, kind, value, ...)                                                 \
+    {                                                                                  \
+        .name = json, .type = kind, .offset = offsetof(struct export_work, value),     \
+        .given = offsetof(struct export_work, has_##value), __VA_ARGS__                \
+    }
+
+static const struct body_member members[] = {
+    MEMBER("Initiators", BODY_TEXTS, initiators, .required = true, .min = 1,
+            .max = BODY_LIST_MAX),
+    MEMBER("Credentials", BODY_TEXT, credentials, .min = 1, .max = STORE_WORD - 1),
+    MEMBER("ReadOnly", BODY_FLAG, read_only, .min = 0),
+};
+
+/** Names as RFC 7143 4.2.7 spells them, lower case, or "*" alone. */
+static void initiator_take(struct export_work *work, unsigned at)
 {
+    static const char *const forms[] = { "iqn.", "eui.", "naa." };
+    char *name = work->initiators.text[at], *to = work->row.initiators;
+    struct body_problems *problems = &work->call->problems;
+    size_t length = strlen(name), used = strlen(to);
+    char pointer[32];
+    bool named = false;
+
+    (void)snprintf(pointer, sizeof(pointer), "/Initiators/%u", at);
+    for (size_t i = 0; i < length; i++)
+        if (name[i] >= 'A' && name[i] <= 'Z')
+            name[i] = (char)(name[i] - 'A' + 'a');
+    for (unsigned i = 0; i < 3; i++)
+        named |= strncmp(name, forms[i], 4) == 0 && length > 4 && length <= 223 &&
+                strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-.:") == length;
+    if (!named && strcmp(name, "*") != 0)
+        body_problem_add(problems, false, pointer,
+                "An iSCSI name (iqn., eui. or naa.), or \"*\" for all");
+    else if (strcmp(name, "*") == 0 && work->initiators.count > 1)
+        body_problem_add(problems, false, pointer, "\"*\" stands alone");
+    else if (used + length + 2 > sizeof(work->row.initiators))
+        body_problem_add(problems, false, pointer, "Too many");
+    else
+        (void)snprintf(to + used, sizeof(work->row.initiators) - used, "%s\n", name);
+}
+
+static bool export_take(struct export_work *work)
+{
+    struct call *call = work->call;
+
+    for (unsigned i = 0; i < work->initiators.count; i++)
+        initiator_take(work, i);
+    if (work->has_credentials && !word_is_plain(work->credentials))
+        body_problem_add(&call->problems, false, "/Credentials",
+                "The name of a file in the directory of credentials, nothing else");
+    memcpy(work->row.credentials, work->credentials, sizeof(work->row.credentials));
+    work->row.read_only = work->read_only;
+    if (call->problems.count == 0)
+        return true;
+    call_refuse(call);
+    return false;
+}
+
+/** A pair's target is written by its copies, and a source while it is restored. */
+static bool export_allowed(struct export_work *work, struct store_reader *reader)
+{
+    return work->row.read_only || claims_served(work->call, reader, &work->element);
+}
+
+/** What is there, and whether it may be exported so. */
+static bool export_look(struct export_work *work)
+{
+    struct call *call = work->call;
     struct store_reader *reader = call_reader(call);
-    struct store_element row;
+    bool fine;
 
     if (!reader)
-        return;
-    if (call_find(call, reader, STORE_ELEMENT, &row))
-        outcome_fail(call->outcome, API_NOT_SUPPORTED, CIM_NOT_SUPPORTED,
-                "This build has no iSCSI target to export it by");
+        return false;
+    fine = call_find(call, reader, STORE_ELEMENT, &work->element);
+    if (fine) {
+        work->row.id = work->element.id;
+        work->found = store_get(reader, STORE_EXPORT, work->element.id.text,
+                              &work->before) == 0;
+        fine = (!work->found || outcome_if_match(call, work->before.revision)) &&
+                export_allowed(work, reader);
+    }
     store_reader_give(call->service->store, reader);
+    return fine;
+}
+
+static void refuse_serving(struct call *call, const struct fault *fault)
+{
+    struct api_outcome *outcome = call->outcome;
+
+    if (fault->error == -ENODEV) {
+        outcome_fail(outcome, API_NOT_SUPPORTED, CIM_NOT_SUPPORTED, "%s", fault->why);
+    } else if (fault->error == -EBUSY) {
+        outcome_fail(outcome, API_IN_USE, CIM_IN_USE, "%s", fault->why);
+        outcome_remedy(outcome, "wait for who has it locked, or export it ReadOnly");
+    } else if (fault->error == -ENOKEY || fault->error == -EINVAL) {
+        const char *pointer = fault->error == -ENOKEY ? "/Credentials" : "/Initiators";
+        outcome_fail(outcome, API_INVALID, CIM_INVALID_PARAMETER, "%s", fault->why);
+        outcome_pointer(outcome, pointer, fault->why);
+    } else {
+        outcome_engine(outcome, fault, "the element");
+    }
+}
+
+/** Serve it as the row says, in place of what is served. */
+static bool export_serve(struct export_work *work)
+{
+    const struct api_exporter *exporter = work->call->service->exporter;
+    struct fault fault = { 0 };
+    int result;
+
+    if (exporter && exporter->serves(exporter->context, &work->row.id)) {
+        result = exporter->withdraw(exporter->context, &work->row.id);
+        if (result)
+            (void)fault_set(&fault, result, "what was served does not come to rest");
+    }
+    result = fault.error ? fault.error
+                         : export_serve_row(work->call->service, &work->row, &fault);
+    if (result == 0)
+        return true;
+    fault.error = result;
+    refuse_serving(work->call, &fault);
+    return false;
+}
+
+/** The row is not kept: serve what was, or nothing. */
+static void export_unserve(struct export_work *work)
+{
+    struct service *service = work->call->service;
+    const struct api_exporter *exporter = service->exporter;
+    struct fault fault = { 0 };
+
+    if (exporter)
+        (void)exporter->withdraw(exporter->context, &work->row.id);
+    if (work->found && export_serve_row(service, &work->before, &fault) != 0)
+        log_event(LOG_WARN, "export-waits",
+                (struct log_about){ .element = work->row.id.text },
+                "it cannot be served as before: %s", fault.why);
+}
+
+static bool put_work(struct clerk_turn *turn, void *context)
+{
+    struct export_work *work = context;
+    struct call *call = work->call;
+    struct writer *changed, *writer;
+
+    if (!turn_find(call, turn, STORE_ELEMENT, &work->element) ||
+            !export_allowed(work, turn->reader))
+        return false;
+    work->row.revision = work->found ? work->before.revision + 1 : 1;
+    work->row.created = work->found ? work->before.created : turn->now;
+    turn_put(turn, STORE_EXPORT, &work->row);
+    work->element.revision++;
+    turn_put(turn, STORE_ELEMENT, &work->element);
+    if ((changed = writer_create()))
+        export_render_in(call, turn->reader, changed, &work->row.id);
+    event_row(turn, "InstModification", "Element", "elements", work->row.id.text,
+            changed);
+    if ((writer = writer_create()))
+        export_render(call, turn->reader, writer, &work->row);
+    call->outcome->verdict = work->found ? API_DONE : API_MADE;
+    if (!work->found)
+        (void)snprintf(call->outcome->location, sizeof(call->outcome->location),
+                "/elements/%s/export", work->row.id.text);
+    outcome_etag(call->outcome, work->row.revision);
+    outcome_body(call->outcome, &writer);
+    call->target = work->row.id;
+    call_settle(call, turn);
+    return true;
 }
 
 void call_EXPORT_PUT(struct call *call)
 {
-    refuse(call);
+    struct export_work work = { .call = call };
+    struct service *service = call->service;
+    struct claim claim = { 0 };
+
+    if (!call_decode(call, members, sizeof(members) / sizeof(members[0]), &work) ||
+            !export_take(&work))
+        return;
+    pthread_mutex_lock(&service->exports_lock);
+    if (export_look(&work) && claim_take(call, &claim, &work.element)) {
+        if (export_serve(&work)) {
+            (void)call_commit(call, put_work, &work);
+            if (call->outcome->verdict != API_DONE &&
+                    call->outcome->verdict != API_MADE)
+                export_unserve(&work);
+        } else if (work.found) {
+            export_unserve(&work);
+        }
+    }
+    claim_drop(service, &claim);
+    pthread_mutex_unlock(&service->exports_lock);
+}
+
+static bool delete_work(struct clerk_turn *turn, void *context)
+{
+    struct export_work *work = context;
+    struct call *call = work->call;
+    struct store_reservation kept;
+    struct writer *changed;
+
+    if (!turn_find(call, turn, STORE_ELEMENT, &work->element) ||
+            !export_find(call, turn->reader, &work->row) ||
+            !outcome_if_match(call, work->row.revision))
+        return false;
+    turn_delete(turn, STORE_EXPORT, &work->row);
+    if (turn_get(turn, STORE_RESERVATION, work->row.id.text, &kept))
+        turn_delete(turn, STORE_RESERVATION, &kept);
+    work->element.revision++;
+    turn_put(turn, STORE_ELEMENT, &work->element);
+    if ((changed = writer_create()))
+        writer_null(changed, "Export");
+    event_row(turn, "InstModification", "Element", "elements", work->row.id.text,
+            changed);
+    call->outcome->verdict = API_GONE;
+    call_settle(call, turn);
+    return true;
 }
 
 void call_EXPORT_DELETE(struct call *call)
 {
-    refuse(call);
+    struct export_work work = { .call = call };
+    struct service *service = call->service;
+    const struct api_exporter *exporter = service->exporter;
+
+    pthread_mutex_lock(&service->exports_lock);
+    if (call_commit(call, delete_work, &work) && call->outcome->verdict == API_GONE &&
+            exporter)
+        (void)exporter->withdraw(exporter->context, &work.row.id);
+    pthread_mutex_unlock(&service->exports_lock);
 }

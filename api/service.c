@@ -124,7 +124,7 @@ static int service_store(struct service *service, struct fault *fault)
     return result;
 }
 
-static int service_engine(struct service *service, struct fault *fault)
+static int service_engine_start(struct service *service, struct fault *fault)
 {
     const struct api_options *options = &service->options;
     size_t rules = options->allow_count ? options->allow_count : 2;
@@ -190,13 +190,14 @@ struct service *service_create(const struct api_options *options, struct fault *
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
     pthread_cond_init(&service->wake, &attributes);
     pthread_mutex_init(&service->claims_lock, NULL);
+    pthread_mutex_init(&service->exports_lock, NULL);
     pthread_cond_init(&service->claims_free, &attributes);
     pthread_condattr_destroy(&attributes);
     if (!options_copy(&service->options, options))
         fault_set(fault, -ENOMEM, "out of memory");
     else if (service_store(service, fault) == 0 && service_name(service, fault) == 0 &&
-            service_clerk(service, fault) == 0 && service_engine(service, fault) == 0 &&
-            recover(service, fault) == 0)
+            service_clerk(service, fault) == 0 &&
+            service_engine_start(service, fault) == 0 && recover(service, fault) == 0)
         return service;
     service_destroy(service);
     return NULL;
@@ -226,6 +227,7 @@ void service_destroy(struct service *service)
     options_free(&service->options);
     pthread_cond_destroy(&service->claims_free);
     pthread_mutex_destroy(&service->claims_lock);
+    pthread_mutex_destroy(&service->exports_lock);
     pthread_cond_destroy(&service->wake);
     pthread_mutex_destroy(&service->wake_lock);
     free(service);

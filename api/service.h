@@ -46,6 +46,11 @@ struct service {
     pthread_cond_t claims_free;
     struct claim *claims; /* under claims_lock; few */
 
+    /* exports.c: one call at a time changes what is served */
+    pthread_mutex_t exports_lock;
+    const struct api_exporter
+            *exporter; /* constant once calls are served; NULL: nobody */
+
     struct keys *keys; /* keys.c: idempotency keys under way */
     struct metrics metrics; /* metrics.c: counted as it happens */
     struct scheduler *scheduler; /* scheduler.c: the clerk's thread only */
@@ -352,6 +357,12 @@ bool claims_source(struct call *call, struct store_reader *reader,
 /** For Restore: nothing else may use what is written. */
 bool claims_restore(struct call *call, struct store_reader *reader,
         const struct store_element *element, const struct uuid *but);
+/** True when no read-write export stands against @element being written. Else 6. */
+bool claims_export(struct call *call, struct store_reader *reader,
+        const struct store_element *element, const char *pointer);
+/** For an export that hosts write: no pair may write the same bytes. */
+bool claims_served(struct call *call, struct store_reader *reader,
+        const struct store_element *element);
 /**
  * While a call probes a target as it will be written, it takes the locks that a job takes:
  * neither shall meet the other. On the call's stack; by the element, or what it is part of.

@@ -1,0 +1,23 @@
+/* api/exports.h - what exports say to elements and pairs. Private to api/. */
+#ifndef API_EXPORTS_H
+#define API_EXPORTS_H
+
+#include "api/resource.h"
+
+/** The member "Export" of an element: an object, or null. */
+void export_render_in(struct call *call, struct store_reader *reader,
+        struct writer *writer, const struct uuid *id);
+
+/** True: the element is exported; the outcome is 6 and names the export. */
+bool export_holds(
+        struct store_reader *reader, const char *id, struct api_outcome *outcome);
+
+/** The initiators of a row as a list that points into @text. Returns how many. */
+size_t export_names(char *text, const char **names, size_t room);
+
+/** Serve @row as it is now. 0, or -ENODEV (nobody is there to serve), -ENOKEY, -ENOMEM, and as
+    exporter->publish(). May wait for the far side. */
+int export_serve_row(
+        struct service *service, const struct store_export *row, struct fault *fault);
+
+#endif
