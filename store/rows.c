@@ -128,6 +128,13 @@ static const struct field job_fields[] = {
     F(differ_bytes),
     F(differ_ranges),
     F(differences),
+    F(read),
+    F(skipped_zero),
+    F(skipped_equal),
+    F(verified),
+    F(limited_by),
+    F(stalled),
+    F(stall_reason),
 };
 #undef F
 #undef X

@@ -110,6 +110,12 @@ struct store_job {
     int64_t time_before_removal; /* ms */
     uint64_t differ_bytes, differ_ranges; /* found by comparing, up to where it is */
     char differences[STORE_GOAL]; /* the first of them, JSON array, opaque here; "" none */
+    uint64_t read; /* from either end, by all runs */
+    uint64_t skipped_zero, skipped_equal; /* bytes; `skipped` is both */
+    uint64_t verified; /* bytes read back and found equal */
+    int64_t limited_by; /* enum engine_limited; 0 none */
+    int64_t stalled; /* since when no byte has moved; 0: they do */
+    char stall_reason[STORE_SENTENCE];
 };
 
 struct store_result {

@@ -132,6 +132,14 @@ const char *const schema_steps[] = {
     "ALTER TABLE job ADD COLUMN differ_bytes INTEGER NOT NULL DEFAULT 0;"
     "ALTER TABLE job ADD COLUMN differ_ranges INTEGER NOT NULL DEFAULT 0;"
     "ALTER TABLE job ADD COLUMN differences TEXT NOT NULL DEFAULT '';",
+
+    "ALTER TABLE job ADD COLUMN \"read\" INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE job ADD COLUMN skipped_zero INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE job ADD COLUMN skipped_equal INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE job ADD COLUMN verified INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE job ADD COLUMN limited_by INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE job ADD COLUMN stalled INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE job ADD COLUMN stall_reason TEXT NOT NULL DEFAULT '';",
 };
 
 const unsigned schema_version = sizeof(schema_steps) / sizeof(schema_steps[0]);
