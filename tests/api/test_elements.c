@@ -725,20 +725,3 @@ Test(elements, they_are_there_after_a_restart)
     expect_answer(&answer, DONE, -1);
     answer_release(&answer);
 }
-
-Test(elements, exports_say_that_there_is_no_target)
-{
-    struct answer answer;
-    char id[37];
-
-    rig_element(&rig, "StorageVolume", 4096, id);
-    answer = rig_call(&rig, API_EXPORT_GET, (struct asked){ .id = id }, NULL);
-    expect_answer(&answer, NOT_FOUND, -1);
-    answer_release(&answer);
-    answer = rig_call(&rig, API_EXPORT_PUT, (struct asked){ .id = id }, "{}");
-    expect_answer(&answer, NOT_SUPPORTED, 1);
-    answer_release(&answer);
-    answer = rig_call(&rig, API_EXPORT_PUT, (struct asked){ .id = "nothing" }, "{}");
-    expect_answer(&answer, NOT_FOUND, -1);
-    answer_release(&answer);
-}
