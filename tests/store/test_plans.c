@@ -24,7 +24,8 @@ static void text_note(const char *sql)
 static bool text_is_pragma(const char *sql)
 {
     return strncmp(sql, "PRAGMA", 6) == 0 || strncmp(sql, "CREATE", 6) == 0 ||
-            strstr(sql, "sqlite_schema") || strncmp(sql, "EXPLAIN", 7) == 0;
+            strncmp(sql, "ALTER", 5) == 0 || strstr(sql, "sqlite_schema") ||
+            strncmp(sql, "EXPLAIN", 7) == 0;
 }
 
 static int trace(unsigned event, void *context, void *p, void *x)
