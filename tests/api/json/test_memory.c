@@ -23,10 +23,12 @@ static bool fails(void)
 }
 
 void *__real_malloc(size_t size);
+void *__real_realloc(void *memory, size_t size);
 void *__real_calloc(size_t count, size_t size);
 char *__real_strndup(const char *text, size_t length);
 char *__real_strdup(const char *text);
 void *__wrap_malloc(size_t size);
+void *__wrap_realloc(void *memory, size_t size);
 void *__wrap_calloc(size_t count, size_t size);
 char *__wrap_strndup(const char *text, size_t length);
 char *__wrap_strdup(const char *text);
@@ -34,6 +36,11 @@ char *__wrap_strdup(const char *text);
 void *__wrap_malloc(size_t size)
 {
     return fails() ? NULL : __real_malloc(size);
+}
+
+void *__wrap_realloc(void *memory, size_t size)
+{
+    return fails() ? NULL : __real_realloc(memory, size);
 }
 
 void *__wrap_calloc(size_t count, size_t size)
@@ -129,7 +136,7 @@ static char *answer(void)
     if (!writer)
         return NULL;
     writer_array(writer, "Members");
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 30; i++) { /* it must grow */
         writer_object(writer, NULL);
         writer_cim(writer, "CopyType", CIM_COPY_TYPE, 4);
         writer_text(writer, "Bad", "\xff");
