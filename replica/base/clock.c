@@ -3,7 +3,6 @@
  * calendar: it knows locales and time zones, and neither belongs in a stored time. */
 #include "replica/base/clock.h"
 
-#include <stdio.h>
 #include <string.h>
 #include <time.h>
 
@@ -84,6 +83,15 @@ static void civil_from_days(int64_t days, int *year, int *month, int *day)
     *year = (int)(year_of_era + era * 400 + (*month <= 2));
 }
 
+/* The last @digits of @value. */
+static void put_digits(char *to, unsigned digits, unsigned value)
+{
+    while (digits-- > 0) {
+        to[digits] = (char)('0' + value % 10);
+        value /= 10;
+    }
+}
+
 void clock_format(int64_t wall_ms, char text[CLOCK_TEXT])
 {
     int64_t ms = wall_ms < earliest_ms ? earliest_ms : wall_ms;
@@ -93,11 +101,14 @@ void clock_format(int64_t wall_ms, char text[CLOCK_TEXT])
     int64_t days = (ms >= 0 ? ms : ms - (ms_per_day - 1)) / ms_per_day;
     int rest = (int)(ms - days * ms_per_day);
     civil_from_days(days, &year, &month, &day);
-    /* The masks only tell the compiler what the clamps above made true. */
-    (void)snprintf(text, CLOCK_TEXT, "%04u-%02u-%02uT%02u:%02u:%02u.%03uZ",
-            (unsigned)year % 10000u, (unsigned)month % 100u, (unsigned)day % 100u,
-            (unsigned)(rest / 3600000) % 100u, (unsigned)(rest / 60000 % 60) % 100u,
-            (unsigned)(rest / 1000 % 60) % 100u, (unsigned)(rest % 1000) % 1000u);
+    memcpy(text, "0000-00-00T00:00:00.000Z", CLOCK_TEXT);
+    put_digits(text, 4, (unsigned)year);
+    put_digits(text + 5, 2, (unsigned)month);
+    put_digits(text + 8, 2, (unsigned)day);
+    put_digits(text + 11, 2, (unsigned)(rest / 3600000));
+    put_digits(text + 14, 2, (unsigned)(rest / 60000 % 60));
+    put_digits(text + 17, 2, (unsigned)(rest / 1000 % 60));
+    put_digits(text + 20, 3, (unsigned)(rest % 1000));
 }
 
 /* Reads exactly @digits digits at *@text and moves it; false when one is missing. */

@@ -17,15 +17,25 @@ enum { COUNTER_BITS = 12, COUNTER_START = 0x7ff };
 
 static _Atomic uint64_t last_head;
 
+/* A thread's own: a system call an id would cost more than all the rest of it. A child of
+   fork() would draw the same words as its parent; ids are made in threads only. */
+static _Thread_local uint64_t words[32];
+static _Thread_local unsigned words_left;
+
 static uint64_t random_word(void)
 {
-    uint64_t word = 0;
+    uint64_t word;
     ssize_t got;
 
-    do
-        got = getrandom(&word, sizeof word, 0);
-    while (got < 0 && errno == EINTR);
-    check(got == (ssize_t)sizeof word); /* 8 bytes are never cut short */
+    if (words_left == 0) {
+        do
+            got = getrandom(words, sizeof words, 0);
+        while (got < 0 && errno == EINTR);
+        check(got == (ssize_t)sizeof words); /* 256 bytes are never cut short */
+        words_left = sizeof words / sizeof words[0];
+    }
+    word = words[--words_left];
+    words[words_left] = 0; /* used once */
     return word;
 }
 

@@ -16,7 +16,8 @@ struct uuid {
 
 /**
  * A new UUIDv7. Ids made by one process grow strictly, also within one millisecond and
- * when the wall clock steps back. Any thread. Randomness from getrandom().
+ * when the wall clock steps back. Any thread. Randomness from getrandom(), drawn ahead for
+ * some ids at once; not from both sides of a fork().
  */
 struct uuid uuid_make(void);
 
