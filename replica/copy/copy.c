@@ -25,6 +25,35 @@ enum {
     ALIGNMENT = 4096 /* of buffers: direct I/O */
 };
 
+/* -- where the time goes ------------------------------------------------------------ */
+
+/* Somebody is about to wait for another, or somebody asks. */
+static void spent_note(struct copy *copy)
+{
+    struct instant now = loop_now(copy->loop);
+    uint64_t ns = now.ns - copy->spent_until.ns;
+
+    if (!ns)
+        return;
+    copy->spent_ns[PLACE_SOURCE] += ns * copy->at[PLACE_SOURCE];
+    copy->spent_ns[PLACE_TARGET] += ns * copy->at[PLACE_TARGET];
+    if (copy->flush_active)
+        copy->spent_ns[PLACE_TARGET] += ns;
+    if (copy->pacing)
+        copy->paced_ns += ns;
+    copy->spent_until = now;
+}
+
+void slot_move(struct slot *slot, enum place place)
+{
+    struct copy *copy = slot->copy;
+
+    spent_note(copy);
+    copy->at[slot->place]--;
+    copy->at[place]++;
+    slot->place = place;
+}
+
 /* -- what is told ------------------------------------------------------------------ */
 
 static void figures_fill(const struct copy *copy, const struct tally *tally,
@@ -37,17 +66,24 @@ static void figures_fill(const struct copy *copy, const struct tally *tally,
     *figures = (struct copy_figures){ .total = copy->total,
         .done = second ? (tally->position + verified) / 2 : tally->position,
         .skipped = tally->skipped,
+        .equal = tally->equal,
         .written = tally->written,
         .watermark = copy->flushed.position,
         .verified = verified,
         .read = copy->read,
-        .sent = copy->sent };
+        .sent = copy->sent,
+        .source_ns = copy->spent_ns[PLACE_SOURCE],
+        .target_ns = copy->spent_ns[PLACE_TARGET],
+        .limit_ns = copy->paced_ns,
+        .at_source = copy->at[PLACE_SOURCE],
+        .at_target = copy->at[PLACE_TARGET] };
 }
 
-void copy_figures(const struct copy *copy, struct copy_figures *figures)
+void copy_figures(struct copy *copy, struct copy_figures *figures)
 {
     bool second = copy->pass != copy->options.kind;
 
+    spent_note(copy);
     figures_fill(copy, second ? &copy->flushed : &copy->ledger.low,
             second ? copy->ledger.low.position : copy->verified, figures);
 }
@@ -56,6 +92,7 @@ static void progress_tell(struct copy *copy)
 {
     struct copy_figures figures;
 
+    spent_note(copy);
     figures_fill(copy, &copy->flushed, copy->verified, &figures);
     if (copy->options.progress)
         copy->options.progress(copy->options.context, &figures);
@@ -137,6 +174,7 @@ static void flush_done(struct block_request *request, int result)
 {
     struct copy *copy = container_of(request, struct copy, flush);
 
+    spent_note(copy);
     copy->flush_active = false;
     if (result == 0) {
         advance(copy, &copy->flushing);
@@ -149,6 +187,7 @@ static void flush_done(struct block_request *request, int result)
 
 static void flush_start(struct copy *copy)
 {
+    spent_note(copy);
     copy->flush_active = true;
     copy->flushing = copy->ledger.low;
     copy->unflushed = 0;
@@ -257,7 +296,7 @@ static void piece_start(struct copy *copy)
     if (piece.source_zero && piece.target_zero) {
         if (copy->sidecar)
             sidecar_put_zeros(copy->sidecar, piece.offset, copy->cursor);
-        ledger_finish(&copy->ledger, entry, piece.length, 0);
+        ledger_finish(&copy->ledger, entry, piece.length, 0, 0);
         return;
     }
     throttle_spend(&copy->throttle, piece_cost(copy, &piece), loop_now(copy->loop));
@@ -278,6 +317,10 @@ static bool paced(struct copy *copy)
 {
     uint64_t ms = throttle_wait_ms(&copy->throttle, loop_now(copy->loop));
 
+    if (copy->pacing != (ms > 0)) {
+        spent_note(copy);
+        copy->pacing = ms > 0;
+    }
     if (ms)
         loop_timer_start(copy->loop, &copy->pace, ms);
     return ms == 0;
@@ -286,7 +329,8 @@ static bool paced(struct copy *copy)
 static bool may_start(const struct copy *copy)
 {
     return copy->result == 0 && copy->stop == COPY_GO_ON &&
-            copy->cursor < copy->total && copy->idle && !ledger_full(&copy->ledger);
+            copy->cursor < copy->total && copy->idle && copy->busy < copy->window &&
+            !ledger_full(&copy->ledger);
 }
 
 /* -- passes ------------------------------------------------------------------------ */
@@ -440,6 +484,11 @@ void copy_drop(struct copy *copy)
     kick(copy);
 }
 
+void copy_nudge(struct copy *copy)
+{
+    kick(copy);
+}
+
 void copy_set_limit(struct copy *copy, uint64_t limit)
 {
     throttle_set(&copy->throttle, limit, loop_now(copy->loop));
@@ -455,24 +504,34 @@ static enum zero_way zero_way_first(const struct block_device *target)
     return caps & BLOCK_CAN_ZERO ? ZERO_BY_ZERO : ZERO_BY_WRITE;
 }
 
-static unsigned window_choose(const struct copy_options *options)
+static unsigned window_choose(const struct copy *copy, unsigned window)
 {
-    unsigned useful = (unsigned)options->source->depth + options->target->depth;
+    unsigned useful = (unsigned)copy->source->depth + copy->target->depth;
 
-    if (options->window)
-        useful = options->window;
+    if (window)
+        useful = window;
     if (useful < 2)
         return 2; /* one reads while the other writes */
     return useful < COPY_SLOTS ? useful : COPY_SLOTS;
 }
 
+void copy_set_window(struct copy *copy, unsigned window, unsigned share)
+{
+    copy->window = window_choose(copy, window);
+    copy->throttle.share = share ? share : SHARE_WHOLE;
+    kick(copy);
+}
+
 static bool slots_init(struct copy *copy)
 {
-    copy->slot_count = window_choose(&copy->options);
+    /* Room for any window that is asked for later: what is not used is not there. */
+    copy->slot_count = COPY_SLOTS;
+    copy->window = window_choose(copy, copy->options.window);
     copy->arena = aligned_alloc(ALIGNMENT, (size_t)copy->slot_count * COPY_CHUNK);
     if (!copy->arena)
         return false;
-    for (unsigned i = 0; i < copy->slot_count; i++) {
+    copy->at[PLACE_NONE] = copy->slot_count;
+    for (unsigned i = copy->slot_count; i-- > 0;) { /* the first are used first */
         struct slot *slot = &copy->slots[i];
         slot->copy = copy;
         slot->source_bytes = copy->arena + (size_t)i * COPY_CHUNK;
@@ -494,6 +553,7 @@ static void copy_init(struct copy *copy, const struct copy_options *options)
     copy->total = options->source->size;
     copy->unit = a > b ? a : b;
     copy->grain = round_up(COPY_GRAIN, copy->unit);
+    copy->spent_until = loop_now(copy->loop);
     copy->zero_way = zero_way_first(copy->target);
     copy->dirty = true;
     copy->tick.fire = tick_fire;
@@ -508,13 +568,18 @@ static void copy_place(struct copy *copy)
 
     if (watermark < copy->total)
         watermark -= watermark % copy->unit;
-    copy->flushed = (struct tally){ watermark, options->skipped, options->written };
+    copy->flushed = (struct tally){ .position = watermark,
+        .skipped = options->skipped,
+        .equal = options->equal,
+        .written = options->written };
     copy->verified = watermark == copy->total ? options->verified : 0;
     if (copy->verified < copy->total)
         copy->verified -= copy->verified % copy->unit;
     pass_begin(copy, options->kind, copy->flushed);
-    throttle_init(&copy->throttle, options->limit,
-            (uint64_t)copy->slot_count * copy->piece_max);
+    throttle_init(
+            &copy->throttle, options->limit, (uint64_t)copy->window * copy->piece_max);
+    memcpy(copy->throttle.shared, options->meters, sizeof copy->throttle.shared);
+    copy->throttle.share = options->share ? options->share : SHARE_WHOLE;
 }
 
 bool copy_can_digest(const struct block_device *source,

@@ -13,6 +13,7 @@
 #include "replica/base/fault.h"
 #include "replica/block/device.h"
 #include "replica/copy/sidecar.h"
+#include "replica/copy/throttle.h"
 
 struct copy;
 
@@ -26,12 +27,17 @@ struct copy_figures {
                       done when it is written. Only grows; total exactly at success */
     uint64_t skipped; /* not sent: zeros that the target holds or makes itself, equal
                          bytes */
+    uint64_t equal; /* of the skipped: found equal to the target's; the rest is zeros */
     uint64_t written; /* sent to the target by write */
     uint64_t watermark; /* all below is flushed on the target. VERIFY: all below is
                            equal */
     uint64_t verified; /* read back and found equal, from the start */
     uint64_t read; /* read from either device by this copy, for rates and metrics */
     uint64_t sent; /* written by this copy, the part that is not flushed too */
+    /* Nanoseconds of this copy so far: requests' waits for either end, summed over those
+       in flight, and the time that a limit held back what could have begun. */
+    uint64_t source_ns, target_ns, limit_ns;
+    unsigned at_source, at_target; /* pieces that wait for either end now */
 };
 
 struct copy_options {
@@ -40,11 +46,13 @@ struct copy_options {
     uint64_t
             watermark; /* start here: one that a copy of the same pair reported, or 0 */
     uint64_t verified; /* VERIFY is @watermark; else where the reading back goes on */
-    uint64_t skipped, written;
+    uint64_t skipped, equal, written; /* as figures of the runs before */
     bool target_zero; /* proven zero from the watermark on */
     bool verify; /* read both back after the last flush */
     unsigned window; /* requests in flight; 0: what suits the devices (at most 8) */
     uint64_t limit; /* bytes a second, 0 none */
+    struct meter *meters[METERS_SHARED]; /* limits shared with others; borrowed; NULL */
+    unsigned share; /* 1 to SHARE_WHOLE of what is shared; 0: the whole */
     /** Filled with what the copy leaves on the target; borrowed until @ended, when it is
         true of all that is flushed, and the rest of what was begun is not known. NULL:
         none. Only where copy_can_digest(). */
@@ -78,10 +86,17 @@ void copy_drain(struct copy *copy);
 /** Wait only for what is in flight, do not flush, then @ended(-ECANCELED). */
 void copy_drop(struct copy *copy);
 
+/** How many requests may be in flight, as @window of the options; what is in flight is
+    not called back. And how much it takes of shared limits. */
+void copy_set_window(struct copy *copy, unsigned window, unsigned share);
+
+/** A shared limit has changed: look at it now. */
+void copy_nudge(struct copy *copy);
+
 /** What is in flight is not called back. */
 void copy_set_limit(struct copy *copy, uint64_t limit);
 
 /** As of now: done, skipped and written count what is not flushed yet too. */
-void copy_figures(const struct copy *copy, struct copy_figures *figures);
+void copy_figures(struct copy *copy, struct copy_figures *figures);
 
 #endif

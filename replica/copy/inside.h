@@ -40,6 +40,9 @@ struct piece {
     bool target_zero; /* need not be zeroed */
 };
 
+/** Whom a slot waits for; where both ends are read, nobody until one has answered. */
+enum place { PLACE_NONE, PLACE_SOURCE, PLACE_TARGET, PLACE_COUNT };
+
 struct slot;
 
 /** A range of a piece that is written in one way, in as many requests as that takes. */
@@ -59,7 +62,8 @@ struct slot {
     unsigned entry; /* in the ledger */
     unsigned pending; /* requests, or runs, in flight */
     bool failed; /* one of them failed: the piece is not finished */
-    uint64_t written;
+    uint64_t written, equal; /* bytes sent; bytes found equal */
+    enum place place;
     struct digest128 digests[COPY_GRAINS]; /* of the grains that were read */
     uint8_t *source_bytes, *target_bytes;
     struct iovec source_iov, target_iov;
@@ -111,14 +115,25 @@ struct copy {
     struct fault fault;
     uint64_t read, sent;
 
+    /* where the time goes */
+    unsigned at[PLACE_COUNT]; /* slots */
+    uint64_t spent_ns[PLACE_COUNT]; /* by all slots together */
+    uint64_t paced_ns; /* a slot was free and the limit forbade it */
+    bool pacing;
+    struct instant spent_until;
+
     uint8_t *arena; /* the slots' buffers */
     unsigned slot_count;
+    unsigned window; /* how many of them may be busy */
     struct slot slots[COPY_SLOTS];
 };
 
 /** Something ended: begin what can be begun, end the copy when it is over. In copy.c.
  */
 void copy_pump(struct copy *copy);
+
+/** The slot waits for somebody else from now on. In copy.c. */
+void slot_move(struct slot *slot, enum place place);
 
 /** Keep the first failure. @verb: "read", "written". In copy.c. */
 void copy_fail(struct copy *copy, int result, bool on_target, const char *verb,

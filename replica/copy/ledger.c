@@ -30,17 +30,22 @@ static void retire(struct ledger *ledger)
     ledger->low.position = entry->end;
     ledger->low.skipped += entry->skipped;
     ledger->low.written += entry->written;
+    ledger->low.equal += entry->equal;
     ledger->first = (ledger->first + 1) % LEDGER_ROOM;
     ledger->count--;
 }
 
-void ledger_finish(
-        struct ledger *ledger, unsigned entry, uint64_t skipped, uint64_t written)
+void ledger_finish(struct ledger *ledger, unsigned entry, uint64_t skipped,
+        uint64_t equal, uint64_t written)
 {
     struct ledger_entry *e = &ledger->entries[entry];
 
     check(entry < LEDGER_ROOM && !e->done);
-    *e = (struct ledger_entry){ e->end, skipped, written, true };
+    *e = (struct ledger_entry){ .end = e->end,
+        .skipped = skipped,
+        .written = written,
+        .equal = equal,
+        .done = true };
     while (ledger->count && ledger->entries[ledger->first].done)
         retire(ledger);
 }

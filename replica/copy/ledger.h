@@ -12,10 +12,11 @@ enum { LEDGER_ROOM = 64 };
 struct tally {
     uint64_t position; /* bytes: all below is finished */
     uint64_t skipped, written;
+    uint64_t equal; /* of the skipped: found equal; the rest is zeros */
 };
 
 struct ledger_entry {
-    uint64_t end, skipped, written;
+    uint64_t end, skipped, written, equal;
     bool done;
 };
 
@@ -33,8 +34,9 @@ bool ledger_full(const struct ledger *ledger);
  * full. */
 unsigned ledger_begin(struct ledger *ledger, uint64_t end);
 
-/** It is finished, with so many bytes skipped and written; @ledger->low may move. */
-void ledger_finish(
-        struct ledger *ledger, unsigned entry, uint64_t skipped, uint64_t written);
+/** It is finished, with so many bytes skipped (@equal of them found equal) and written;
+    @ledger->low may move. */
+void ledger_finish(struct ledger *ledger, unsigned entry, uint64_t skipped,
+        uint64_t equal, uint64_t written);
 
 #endif

@@ -24,7 +24,8 @@ static const uint64_t ZERO_MOST = (uint64_t)256 << 20; /* bytes of one discard *
 /* Only read. Not const, so that it takes no room in the executable. */
 static uint8_t zeros[ZEROS] __attribute__((aligned(4096)));
 
-enum fate { FATE_SKIP, FATE_ZERO, FATE_WRITE };
+/* What becomes of a grain. SKIP: zeros that the target has; EQUAL: the target has it. */
+enum fate { FATE_SKIP, FATE_EQUAL, FATE_ZERO, FATE_WRITE };
 
 static void run_submit(struct run *run);
 
@@ -68,8 +69,9 @@ static void slot_end(struct slot *slot)
     if (!slot->failed) {
         slot_note(slot);
         ledger_finish(&copy->ledger, slot->entry, slot->piece.length - slot->written,
-                slot->written);
+                slot->equal, slot->written);
     }
+    slot_move(slot, PLACE_NONE);
     slot->next_idle = copy->idle;
     copy->idle = slot;
     copy->busy--;
@@ -181,6 +183,7 @@ static void slot_write(struct slot *slot, unsigned count)
         slot_end(slot);
         return;
     }
+    slot_move(slot, PLACE_TARGET);
     for (unsigned i = 0; i < count; i++)
         run_submit(&slot->runs[i]);
 }
@@ -218,9 +221,9 @@ static enum fate grain_fate(const struct slot *slot, uint64_t at, uint64_t lengt
     const struct piece *piece = &slot->piece;
 
     if (piece->source_zero)
-        return digest_is_zero(slot->target_bytes + at, length) ? FATE_SKIP : FATE_ZERO;
+        return digest_is_zero(slot->target_bytes + at, length) ? FATE_EQUAL : FATE_ZERO;
     if (grain_equal(slot, at, length))
-        return FATE_SKIP;
+        return FATE_EQUAL;
     if (!piece->target_zero && copy->zero_way == ZERO_BY_WRITE)
         return FATE_WRITE;
     if (!digest_is_zero(slot->source_bytes + at, length))
@@ -255,7 +258,7 @@ static unsigned runs_build(struct slot *slot, const enum fate *fates, unsigned c
     for (unsigned i = 0; i < count; i = next) {
         for (next = i + 1; next < count && fates[next] == fates[i]; next++)
             ;
-        if (fates[i] != FATE_SKIP)
+        if (fates[i] >= FATE_ZERO)
             run_init(slot, runs++, from + i * copy->grain,
                     target_end(copy, min_u64(from + next * copy->grain, end)),
                     fates[i] == FATE_ZERO);
@@ -294,8 +297,11 @@ static void slot_copy(struct slot *slot)
         slot_pad(slot);
     if (!piece->source_zero && copy->sidecar)
         slot_digest(slot);
-    for (uint64_t at = 0; at < length; at += copy->grain)
-        fates[count++] = grain_fate(slot, at, min_u64(copy->grain, length - at));
+    for (uint64_t at = 0; at < length; at += copy->grain) {
+        fates[count] = grain_fate(slot, at, min_u64(copy->grain, length - at));
+        if (fates[count++] == FATE_EQUAL)
+            slot->equal += min_u64(copy->grain, piece->length - at);
+    }
     fates_smooth(slot, fates, count);
     slot_write(slot, runs_build(slot, fates, count));
 }
@@ -331,6 +337,7 @@ static void slot_verify(struct slot *slot)
 {
     if (memcmp(slot->source_bytes, slot->target_bytes, slot->piece.length) != 0)
         slot_differs(slot);
+    slot->equal = slot->piece.length;
     slot_end(slot);
 }
 
@@ -366,6 +373,8 @@ static void read_done(struct slot *slot, const struct block_request *request,
     }
     if (--slot->pending == 0)
         slot_landed(slot);
+    else
+        slot_move(slot, on_target ? PLACE_SOURCE : PLACE_TARGET);
 }
 
 static void source_read_done(struct block_request *request, int result)
@@ -402,7 +411,7 @@ void slot_start(struct slot *slot, const struct piece *piece, unsigned entry)
     slot->piece = *piece;
     slot->entry = entry;
     slot->failed = false;
-    slot->written = 0;
+    slot->written = slot->equal = 0;
     copy->busy++;
     if (!read_source && !read_target) {
         run_init(slot, 0, offset, target_end(copy, end), true);
@@ -410,6 +419,8 @@ void slot_start(struct slot *slot, const struct piece *piece, unsigned entry)
         return;
     }
     slot->pending = (unsigned)read_source + (unsigned)read_target;
+    if (slot->pending == 1)
+        slot_move(slot, read_source ? PLACE_SOURCE : PLACE_TARGET);
     slot->source_iov.iov_base = slot->source_bytes;
     slot->target_iov.iov_base = slot->target_bytes;
     slot->source_read.done = source_read_done;

@@ -1,8 +1,11 @@
-/* replica/copy/throttle.h - a rate that is kept, without bursts and without drift.
+/* replica/copy/throttle.h - rates that are kept, without bursts and without drift.
  *
- * A schedule, not a bucket: every piece moves the time at which the next may start by
- * what it costs at the limit. Lateness (a timer, a slow device) is caught up for @slack
- * at most, so a pause is never followed by a burst. No thread, no clock of its own.
+ * A schedule, not a bucket that drips: whoever spends moves the time at which all that was
+ * spent is paid, and may spend again when its own part is paid. So a meter may be shared by
+ * copies on any loop without a lock: they take turns. A second schedule, a quarter faster,
+ * bounds how fast lateness (a timer, a slow device) is made good: no more than a window at
+ * once, and no more than CATCH_UP_MS of the rate at all, so a pause is never followed by a
+ * burst, and two seconds are within a twentieth of the limit. No thread, no clock of its own.
  */
 #ifndef REPLICA_COPY_THROTTLE_H
 #define REPLICA_COPY_THROTTLE_H
@@ -11,15 +14,31 @@
 
 #include "replica/base/clock.h"
 
+/** One rate. Zero is a meter without a limit. Every function from any thread, but
+    meter_set() from one at a time. */
+struct meter {
+    _Atomic uint64_t limit; /* bytes a second; 0: none */
+    _Atomic uint64_t paid_ns; /* when all that was spent is paid; 0: nothing was */
+    _Atomic uint64_t peak_ns; /* the same, at the rate of catching up */
+};
+
+/** From @now on; what was spent and is not paid is priced anew. */
+void meter_set(struct meter *meter, uint64_t limit, struct instant now);
+
+enum { METERS_SHARED = 2, SHARE_WHOLE = 8 };
+
+/** What one copy has to keep: a limit of its own, and those it shares. Its loop's. */
 struct throttle {
-    uint64_t limit; /* bytes a second; 0: none */
-    uint64_t window; /* bytes: no more than this is ever caught up */
-    struct instant next; /* when the next piece may start */
+    struct meter own;
+    struct meter *shared[METERS_SHARED]; /* borrowed; NULL: none */
+    struct instant due[1 + METERS_SHARED]; /* when this copy's part is paid */
+    uint64_t window; /* bytes: no more than this is caught up at once */
+    unsigned share; /* 1 to SHARE_WHOLE: how much of what is shared it takes a turn */
 };
 
 void throttle_init(struct throttle *throttle, uint64_t limit, uint64_t window);
 
-/** From @now on; what the pieces already cost is priced anew. */
+/** The copy's own limit, as meter_set(). */
 void throttle_set(struct throttle *throttle, uint64_t limit, struct instant now);
 
 /** Milliseconds until a piece may start, 0: now. */
@@ -28,8 +47,8 @@ uint64_t throttle_wait_ms(const struct throttle *throttle, struct instant now);
 /** A piece of @bytes starts now. */
 void throttle_spend(struct throttle *throttle, uint64_t bytes, struct instant now);
 
-/** The largest piece that keeps a limited stream even: an eighth of a second, whole
-    @unit bytes, at least 4 KiB and a unit, at most @most. */
+/** The largest piece that keeps a limited stream even: an eighth of a second (of what is
+    shared, by its share), whole @unit bytes, at least 4 KiB and a unit, at most @most. */
 uint64_t throttle_piece(const struct throttle *throttle, uint64_t unit, uint64_t most);
 
 #endif
