@@ -226,6 +226,7 @@ void call_JOB_GET(struct call *call)
     struct store_job job;
     struct uuid id;
     unsigned seconds;
+    bool found;
 
     if (!wait_parse(call, &seconds))
         return;
@@ -233,11 +234,12 @@ void call_JOB_GET(struct call *call)
         (void)job_wait(call->service, &id, seconds, &job);
     if (!(reader = call_reader(call)))
         return;
-    if (call_find(call, reader, STORE_JOB, &job)) {
-        call->outcome->retry_after = job_is_over(job.state) ? 0 : RETRY_AFTER_S;
-        call_answer(call, reader, job_render, &job, job.revision);
-    }
-    store_reader_give(call->service->store, reader);
+    found = call_find(call, reader, STORE_JOB, &job);
+    store_reader_give(call->service->store, reader); /* the row is all it takes */
+    if (!found)
+        return;
+    call->outcome->retry_after = job_is_over(job.state) ? 0 : RETRY_AFTER_S;
+    call_answer(call, NULL, job_render, &job, job.revision);
 }
 
 /* -- PATCH ------------------------------------------------------------------------- */

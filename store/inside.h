@@ -222,11 +222,14 @@ struct store {
     int wal_pages, checkpointed_at;
     bool said_wal, said_sick;
 
-    /* under pool_lock */
+    /* any thread */
+    atomic_uint taken; /* bit n: readers[n] is its taker's */
+    atomic_uint waiting; /* for one to be given back */
+    struct store_reader readers[STORE_READERS];
+
+    /* for those who wait */
     pthread_mutex_t pool_lock;
     pthread_cond_t given;
-    bool taken[STORE_READERS];
-    struct store_reader readers[STORE_READERS]; /* a taken one is its taker's */
 };
 
 /** Open the writer's handle on a database that is there: WAL, sound, ours. */

@@ -156,10 +156,9 @@ void store_close(struct store *store)
         return;
     check(store->state == WRITER_IDLE);
     /* Readers first: the writer is then the last, and the last moves the WAL home. */
-    for (unsigned i = 0; i < STORE_READERS; i++) {
-        check(!store->taken[i]);
+    check(!atomic_load(&store->taken));
+    for (unsigned i = 0; i < STORE_READERS; i++)
         handle_close(&store->readers[i], false);
-    }
     handle_drop(store->parked, false);
     handle_close(&store->writer, !store->writer.sick);
     store_destroy(store);
@@ -191,43 +190,42 @@ static struct timespec deadline_after(unsigned timeout_ms)
     return at;
 }
 
-/* Under pool_lock: a free one, rather one that is open already; NULL: none. */
+/* The first that is free, so that those which are open already are used again; NULL: none. */
 static struct store_reader *pool_free(struct store *store)
 {
-    struct store_reader *found = NULL;
+    unsigned taken = atomic_load(&store->taken), at;
 
-    for (unsigned i = 0; i < STORE_READERS; i++) {
-        if (store->taken[i])
-            continue;
-        if (store->readers[i].db)
-            return &store->readers[i];
-        if (!found)
-            found = &store->readers[i];
-    }
-    return found;
+    do {
+        at = (unsigned)__builtin_ctz(~taken);
+        if (at >= STORE_READERS)
+            return NULL;
+    } while (!atomic_compare_exchange_weak(&store->taken, &taken, taken | 1u << at));
+    return &store->readers[at];
 }
 
-static struct store_reader *pool_take(struct store *store, unsigned timeout_ms)
+/* Who gives one back looks for waiters after it is free, who waits says so before looking
+   again: one of the two sees the other. */
+static struct store_reader *pool_wait(struct store *store, unsigned timeout_ms)
 {
     struct timespec deadline = deadline_after(timeout_ms);
     struct store_reader *reader;
     int late = 0;
 
     check(pthread_mutex_lock(&store->pool_lock) == 0);
+    (void)atomic_fetch_add(&store->waiting, 1);
     while (!(reader = pool_free(store)) && !late)
         late = pthread_cond_timedwait(&store->given, &store->pool_lock, &deadline);
-    if (reader)
-        store->taken[reader - store->readers] = true;
+    (void)atomic_fetch_sub(&store->waiting, 1);
     check(pthread_mutex_unlock(&store->pool_lock) == 0);
     return reader;
 }
 
 struct store_reader *store_reader_take(struct store *store, unsigned timeout_ms)
 {
-    struct store_reader *reader = pool_take(store, timeout_ms);
+    struct store_reader *reader = pool_free(store);
     int error;
 
-    if (!reader)
+    if (!reader && !(reader = pool_wait(store, timeout_ms)))
         return NULL;
     /* A reader that met an I/O error may hold pages that are not the disk's. */
     if (reader->sick)
@@ -249,9 +247,10 @@ void store_reader_give(struct store *store, struct store_reader *reader)
 
     check(at < STORE_READERS);
     check(!reader->db || sqlite3_get_autocommit(reader->db));
+    check(atomic_fetch_and(&store->taken, ~(1u << at)) >> at & 1);
+    if (!atomic_load(&store->waiting))
+        return;
     check(pthread_mutex_lock(&store->pool_lock) == 0);
-    check(store->taken[at]);
-    store->taken[at] = false;
     check(pthread_cond_signal(&store->given) == 0);
     check(pthread_mutex_unlock(&store->pool_lock) == 0);
 }
