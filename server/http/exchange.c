@@ -228,14 +228,10 @@ static enum MHD_Result exchange_serve(struct exchange *x)
    would cut a connection whose handler waited longer. */
 static enum MHD_Result exchange_finish(struct exchange *x)
 {
-    struct http *http = x->http;
-
     guest_disarm(x->guest);
     (void)MHD_set_connection_option(x->connection, MHD_CONNECTION_OPTION_TIMEOUT, 0u);
     if (!x->listener->health) {
-        pthread_mutex_lock(&http->lock);
-        http->busy++;
-        pthread_mutex_unlock(&http->lock);
+        atomic_fetch_add(&x->http->busy, 1);
         x->late = true;
     }
     return x->refusal ? answer_refusal(x) : exchange_serve(x);
@@ -272,10 +268,10 @@ void exchange_end(void *context, struct MHD_Connection *connection, void **slot,
         waiter_leave(http);
     if (x->streams)
         answer_account(x);
-    if (x->late) {
+    if (x->late && atomic_fetch_sub(&http->busy, 1) == 1 &&
+            atomic_load(&http->quiescing)) {
         pthread_mutex_lock(&http->lock);
-        if (--http->busy == 0)
-            pthread_cond_broadcast(&http->idle);
+        pthread_cond_broadcast(&http->idle);
         pthread_mutex_unlock(&http->lock);
     }
     if (reason == MHD_REQUEST_TERMINATED_COMPLETED_OK) {

@@ -53,10 +53,11 @@ struct http {
     _Atomic unsigned waiting; /* of options.waiters */
     atomic_bool draining;
 
+    /* API exchanges between their last byte and their completion */
+    _Atomic unsigned busy;
+    atomic_bool quiescing; /* somebody waits for none, under lock */
     pthread_mutex_t lock;
     pthread_cond_t idle;
-    unsigned
-            busy; /* lock: API exchanges between their last byte and their completion */
 };
 
 /** Headers that count once; a second one is refused. */

@@ -8,25 +8,27 @@
 
 enum { IDLE_MS = 60 * 1000 }; /* the reaper looks that often when nothing is due */
 
-static void guest_cut(struct guest *guest)
+/* False: it has just been given more time. */
+static bool guest_cut(struct guest *guest, uint64_t due)
 {
-    guest->due.ns = 0;
+    if (!atomic_compare_exchange_strong(&guest->due, &due, 0))
+        return false;
     guest->guests->cut++;
     (void)shutdown(guest->fd, SHUT_RDWR);
+    return true;
 }
 
 /* Cut what is due; returns when to look again. */
-static struct instant guests_sweep(struct guests *guests, struct instant now)
+static uint64_t guests_sweep(struct guests *guests, struct instant now)
 {
-    struct instant next = instant_add_ms(now, IDLE_MS);
+    uint64_t next = instant_add_ms(now, IDLE_MS).ns;
 
     for (struct guest *guest = guests->first; guest; guest = guest->next) {
-        if (guest->due.ns == 0)
+        uint64_t due = atomic_load(&guest->due);
+        if (due == 0 || (due <= now.ns && guest_cut(guest, due)))
             continue;
-        if (instant_reached(now, guest->due))
-            guest_cut(guest);
-        else if (guest->due.ns < next.ns)
-            next = guest->due;
+        if (due < next)
+            next = due;
     }
     return next;
 }
@@ -39,8 +41,12 @@ static void *guests_reap(void *context)
     pthread_mutex_lock(&guests->lock);
     while (!guests->stop) {
         struct timespec until;
+        uint64_t wake;
 
-        guests->wake = guests_sweep(guests, clock_monotonic());
+        /* A due time set before this store is seen by the sweep, a later one signals. */
+        atomic_store(&guests->wake, UINT64_MAX);
+        wake = guests_sweep(guests, clock_monotonic());
+        atomic_store(&guests->wake, wake);
         if (guests->cut != told) {
             uint64_t cut = guests->cut;
             pthread_mutex_unlock(&guests->lock);
@@ -51,8 +57,8 @@ static void *guests_reap(void *context)
             pthread_mutex_lock(&guests->lock);
             continue;
         }
-        until.tv_sec = (time_t)(guests->wake.ns / 1000000000u);
-        until.tv_nsec = (long)(guests->wake.ns % 1000000000u);
+        until.tv_sec = (time_t)(wake / 1000000000u);
+        until.tv_nsec = (long)(wake % 1000000000u);
         (void)pthread_cond_timedwait(&guests->turn, &guests->lock, &until);
     }
     pthread_mutex_unlock(&guests->lock);
@@ -89,12 +95,21 @@ void guests_stop(struct guests *guests)
     pthread_mutex_destroy(&guests->lock);
 }
 
-/* Holds the lock. */
-static void due_set(struct guest *guest, struct instant due)
+static uint64_t due_after(unsigned ms)
 {
-    guest->due = due;
-    if (due.ns != 0 && due.ns < guest->guests->wake.ns)
-        pthread_cond_signal(&guest->guests->turn);
+    return instant_add_ms(clock_monotonic(), ms).ns;
+}
+
+static void due_set(struct guest *guest, uint64_t due)
+{
+    struct guests *guests = guest->guests;
+
+    atomic_store(&guest->due, due);
+    if (due >= atomic_load(&guests->wake))
+        return;
+    pthread_mutex_lock(&guests->lock);
+    pthread_cond_signal(&guests->turn);
+    pthread_mutex_unlock(&guests->lock);
 }
 
 struct guest *guest_enter(struct guests *guests, int fd, bool counted, unsigned due_ms)
@@ -113,8 +128,8 @@ struct guest *guest_enter(struct guests *guests, int fd, bool counted, unsigned 
     if (guest->next)
         guest->next->previous = guest;
     guests->first = guest;
-    due_set(guest, instant_add_ms(clock_monotonic(), due_ms));
     pthread_mutex_unlock(&guests->lock);
+    due_set(guest, due_after(due_ms));
     return guest;
 }
 
@@ -137,26 +152,20 @@ void guest_leave(struct guest *guest)
 
 void guest_arm(struct guest *guest, unsigned ms)
 {
-    pthread_mutex_lock(&guest->guests->lock);
-    due_set(guest, instant_add_ms(clock_monotonic(), ms));
-    pthread_mutex_unlock(&guest->guests->lock);
+    due_set(guest, due_after(ms));
 }
 
 void guest_hasten(struct guest *guest, unsigned ms)
 {
-    struct instant due = instant_add_ms(clock_monotonic(), ms);
+    uint64_t due = due_after(ms), now = atomic_load(&guest->due);
 
-    pthread_mutex_lock(&guest->guests->lock);
-    if (guest->due.ns == 0 || due.ns < guest->due.ns)
+    if (now == 0 || due < now)
         due_set(guest, due);
-    pthread_mutex_unlock(&guest->guests->lock);
 }
 
 void guest_disarm(struct guest *guest)
 {
-    pthread_mutex_lock(&guest->guests->lock);
-    guest->due.ns = 0;
-    pthread_mutex_unlock(&guest->guests->lock);
+    atomic_store(&guest->due, 0);
 }
 
 uint64_t guests_cut(struct guests *guests)

@@ -2,13 +2,15 @@
  *
  * libmicrohttpd knows inactivity only: a byte an interval keeps a request open for ever. So
  * each connection has a due time of its own, and a thread shuts its socket down when it has
- * come. One lock covers list, due times and shutdown(); the close notification takes it too,
- * before the descriptor is closed, so a number that the kernel gave away again is never hit.
+ * come. One lock covers list and shutdown(); the close notification takes it too, before the
+ * descriptor is closed, so a number that the kernel gave away again is never hit. A due time
+ * is moved several times a request, by the connection's own thread and without the lock.
  */
 #ifndef SERVER_HTTP_GUESTS_H
 #define SERVER_HTTP_GUESTS_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -19,7 +21,9 @@ struct guests;
 struct guest {
     struct guest *next, *previous; /* guests.lock */
     struct guests *guests; /* constant */
-    struct instant due; /* guests.lock; 0: none */
+    _Atomic uint64_t
+            due; /* monotonic nanoseconds; 0: none. The connection's thread sets
+                             it, the reaper takes it away */
     int fd; /* constant; closed by the library after guest_leave() */
     bool counted; /* constant: one of the API's connections */
     bool surplus; /* constant: came over the limit, gets 503 */
@@ -30,7 +34,8 @@ struct guests {
     pthread_cond_t turn;
     pthread_t reaper;
     struct guest *first; /* lock */
-    struct instant wake; /* lock: when the reaper looks next */
+    _Atomic uint64_t wake; /* when the reaper looks next, monotonic nanoseconds; the
+                              largest number: it is looking, tell it of what comes */
     unsigned counted; /* lock */
     unsigned limit; /* constant: counted ones above it are surplus */
     uint64_t cut; /* lock: how many were shut down */

@@ -249,7 +249,8 @@ void http_quiesce(struct http *http, unsigned ms)
         if (!http->listeners[i].health)
             listener_quiesce(&http->listeners[i]);
     pthread_mutex_lock(&http->lock);
-    while (http->busy > 0 && result == 0)
+    atomic_store(&http->quiescing, true);
+    while (atomic_load(&http->busy) > 0 && result == 0)
         result = pthread_cond_timedwait(&http->idle, &http->lock, &until);
     pthread_mutex_unlock(&http->lock);
 }
