@@ -76,7 +76,8 @@ struct login;
 enum login_next {
     LOGIN_GO_ON, /* send the answer, wait for the next PDU */
     LOGIN_FULL_FEATURE, /* send the answer; @result is filled */
-    LOGIN_REFUSED /* send the answer, then close */
+    LOGIN_REFUSED, /* send the answer, then close */
+    LOGIN_DROP /* close without a word: it did not begin with a login PDU (RFC 7143 6.3) */
 };
 
 struct login_result {
@@ -84,6 +85,7 @@ struct login_result {
     char initiator[SCSI_NAME_MAX]; /* normalised, authenticated as far as policy asks */
     char target[SCSI_NAME_MAX]; /* "" discovery */
     char user[CHAP_NAME_MAX]; /* of CHAP, "" none */
+    uint8_t chap_algorithm; /* its number, 5 (MD5, weak) .. 8; 0 none */
     uint8_t isid[6];
     uint16_t cid, tsih; /* TSIH as asked for: 0 a new session */
     uint32_t cmdsn; /* of the first command to come */
@@ -99,6 +101,10 @@ void login_destroy(struct login *login);
  * One login PDU came: @bhs and @length (<= LOGIN_DATA_MAX) bytes of data. Fills the answer:
  * @answer[48] and @answer_data (room for LOGIN_DATA_MAX), its length in the header. A PDU that
  * is no login PDU is refused. @tsih: what the answer of the last PDU says for a new session.
+ *
+ * A header with an AHS, or with more data than LOGIN_DATA_MAX, is given with @length 0, its
+ * data unread: it is refused. The answer's MaxCmdSN (byte 32) allows one command; who has
+ * more room may write another number there before it is sent.
  */
 enum login_next login_step(struct login *login, const uint8_t *bhs, const uint8_t *data,
         size_t length, uint16_t tsih, uint8_t *answer, uint8_t *answer_data,
@@ -107,13 +113,15 @@ enum login_next login_step(struct login *login, const uint8_t *bhs, const uint8_
 /** The name of who logs in, as far as it is known, "" before: for logs, escaped. */
 const char *login_initiator(const struct login *login);
 
-/* -- text in full feature phase (text.c) ------------------------------------------------- */
+/* -- text in full feature phase (send_targets.c)------------------------------------------ */
 
 /**
  * A Text request's data in a session: SendTargets (RFC 7143 appendix C), and keys that may be
  * declared again (MaxRecvDataSegmentLength, which sets @terms->send_max). @each is asked for
  * the targets: fills name and portal text for index 0, 1, ...; false: no more. Returns the
- * length of the answer in @answer (room @room), or -1: a protocol error.
+ * length of the answer in @answer (room @room), or -1: a protocol error, or more than fits. A
+ * target of several portals comes once for each, one after another; @portal is the whole value
+ * of TargetAddress, "address:port,group".
  */
 typedef bool login_target_f(
         void *context, unsigned index, char name[SCSI_NAME_MAX], char portal[64]);

@@ -171,12 +171,14 @@ struct pdu_limits {
 /** What is wrong with a header by itself; one row an opcode in pdu.tbl.h. */
 enum pdu_fault {
     PDU_FINE,
-    PDU_ANSWER_REJECT, /* Reject with *@reason, then the connection goes on */
+    PDU_ANSWER_REJECT, /* Reject with *@reason, then the connection goes on; its data, within
+                          the limits and without an AHS, are still to be read and forgotten */
     PDU_DROP /* Reject if it can be sent, then drop: framing or trust is lost */
 };
 
 /** Judge the BHS of a PDU in full feature phase, before any of its length is believed by
-    who reads on. Login PDUs are PDU_DROP here: login.h has them. */
+    who reads on. An AHS is PDU_DROP: no command of ours is longer than 16 bytes or goes both
+    ways. Login PDUs are PDU_DROP here: login.h has them. *@reason is set unless PDU_FINE. */
 enum pdu_fault pdu_judge(
         const uint8_t *bhs, const struct pdu_limits *limits, enum pdu_reject *reason);
 

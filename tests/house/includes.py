@@ -23,7 +23,7 @@ TABLE = {
     "api/json": (("replica/base", "api/cim"), ("jansson.h",)),
     "api": (("replica/base", "api/cim", "api/json"), ()),
     "server/http": (("replica/base",), ("microhttpd.h",)),
-    "server/iscsi": (("replica/base", "replica/loop", "replica/block"), ("gnutls/",)),
+    "server/iscsi": (("replica/base", "replica/loop", "replica/block"), ()),
     "server": (("replica/base",), ("cyaml/",)),
 }
 # Single headers of a room that others may include: its face.
