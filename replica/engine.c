@@ -16,7 +16,7 @@
 #include "replica/digests.h"
 #include "replica/runner.h"
 
-enum { THREADS_SHARED = 16, THREADS_PER_LOOP = 8 };
+enum { THREADS_SHARED = 16, THREADS_PER_LOOP = 8, STALL_MS = 10000 };
 
 /* -- threads ------------------------------------------------------------------------- */
 
@@ -184,6 +184,8 @@ static int take_options(struct engine *engine, const struct engine_options *opti
     engine->connect_timeout_ms = options->connect_timeout_ms;
     engine->io_timeout_ms = options->io_timeout_ms;
     engine->recovery_ms = options->recovery_ms;
+    engine->stall_ms = options->stall_ms ? options->stall_ms : STALL_MS;
+    atomic_store(&engine->meter.limit, options->limit);
     engine->event = options->event;
     engine->context = options->context;
     if (strlen(initiator) >= sizeof engine->initiator)
@@ -275,6 +277,11 @@ static struct runner *find(struct engine *engine, const struct uuid *id, bool ov
     return found;
 }
 
+struct runner *engine_find(struct engine *engine, const struct uuid *id)
+{
+    return find(engine, id, false);
+}
+
 int engine_start(struct engine *engine, const struct engine_plan *plan)
 {
     struct lane *lane;
@@ -289,6 +296,11 @@ int engine_start(struct engine *engine, const struct engine_plan *plan)
     if (result == 0) {
         lane = lane_take(engine);
         runner = runner_create(engine, lane, plan);
+        if (runner &&
+                !pipe_take(engine, &plan->pipe, plan->pipe_limit, &runner->pipe)) {
+            free(runner);
+            runner = NULL;
+        }
         if (!runner) {
             lane_give(lane);
             result = -ENOMEM;
@@ -315,6 +327,7 @@ bool engine_forget(struct engine *engine, struct runner *runner)
     *link = runner->next;
     engine->plans--;
     lane_give(runner->lane);
+    pipe_give(engine, runner->pipe);
     for (struct waiter *w = runner->waiters; w; w = w->next)
         w->done = true;
     idle = !runner->queued;
@@ -380,21 +393,6 @@ int engine_stop_wait(
     }
     pthread_mutex_unlock(&engine->lock);
     return result;
-}
-
-int engine_limit(struct engine *engine, const struct uuid *id, uint64_t limit)
-{
-    struct runner *runner;
-
-    pthread_mutex_lock(&engine->lock);
-    runner = find(engine, id, false);
-    if (runner) {
-        runner->limit = limit;
-        runner->limit_wanted = true;
-        runner_ring(runner);
-    }
-    pthread_mutex_unlock(&engine->lock);
-    return runner ? 0 : -ESRCH;
 }
 
 int engine_pair_forget(struct engine *engine, const struct uuid *pair)

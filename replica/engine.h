@@ -44,6 +44,8 @@ struct engine_options {
     unsigned connect_timeout_ms, io_timeout_ms;
     unsigned
             recovery_ms; /* how long a lost device is tried again before its copy fails */
+    unsigned stall_ms; /* without a byte moved, that a plan is told to stall; 0: 10 s */
+    uint64_t limit; /* bytes a second of all plans together; 0: none */
     engine_event_f *event;
     void *context;
 };
@@ -102,9 +104,11 @@ struct engine_plan {
     bool verify; /* read back and compare after the copy */
     uint64_t watermark; /* start here; bytes, as the last event said */
     uint64_t verified; /* the reading back goes on here, as the last event said; or 0 */
-    uint64_t skipped, written; /* counters carried on */
+    uint64_t skipped, equal, written, read; /* counters carried on */
     uint64_t limit; /* bytes a second; 0: none */
-    unsigned priority; /* 0 most urgent .. 3; shares of a loop */
+    struct uuid pipe; /* plans of one name share its limit; none: no pipe */
+    uint64_t pipe_limit; /* bytes a second; 0: none. The latest plan's is the pipe's */
+    unsigned priority; /* 0 most urgent .. 3; shares of a loop, and of shared limits */
 };
 
 /** Ring: start it. Answers by events only. 0, or -EALREADY (that id runs), -EMFILE, -ENOMEM. */
@@ -124,6 +128,22 @@ int engine_stop_wait(struct engine *engine, const struct uuid *id, enum engine_s
 
 /** New limit in bytes a second, 0 none; takes effect within one window. -ESRCH. */
 int engine_limit(struct engine *engine, const struct uuid *id, uint64_t limit);
+
+/** The same of a pipe, for all plans that run over it; and of all plans together. No plan need
+    run. */
+void engine_pipe_limit(struct engine *engine, const struct uuid *pipe, uint64_t limit);
+void engine_whole_limit(struct engine *engine, uint64_t limit);
+
+/** New priority of a plan, as engine_limit(). */
+int engine_priority(struct engine *engine, const struct uuid *id, unsigned priority);
+
+/** What a plan's time goes into: reading, writing, or waiting for a limit to allow more. */
+enum engine_limited {
+    ENGINE_LIMITED_NONE, /* not known yet, or nothing moves */
+    ENGINE_LIMITED_SOURCE,
+    ENGINE_LIMITED_TARGET,
+    ENGINE_LIMITED_BANDWIDTH
+};
 
 enum engine_mode {
     ENGINE_MODE_NONE,
@@ -150,10 +170,16 @@ struct engine_event {
     uint64_t done; /* bytes dealt with, skipped ones too; <= total; only grows. With
                            @verify a byte is half done until it is read back */
     uint64_t skipped; /* of these not written: zero or equal */
+    uint64_t equal; /* of the skipped: found equal, by comparing or by digest */
+    uint64_t read; /* from both ends, by this plan and those it carries on */
     uint64_t written; /* bytes sent to the target by write */
     uint64_t watermark; /* all below is flushed on the target; VERIFY: is equal */
     uint64_t verified; /* all below was read back after the copy and is equal */
     uint64_t rate; /* bytes a second over the last seconds */
+    enum engine_limited limited; /* over the same seconds */
+    uint64_t
+            stalled_ms; /* since a byte moved, if that is longer than stall_ms; else 0 */
+    char stall[200]; /* why, in words; "" when it does not stall */
     enum engine_end end; /* ENDED */
     bool on_target; /* ENDED failed: the target was at fault, else the source */
     struct fault fault; /* ENDED failed, WAITING: why; words of the device */

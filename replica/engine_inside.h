@@ -10,6 +10,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "replica/copy/throttle.h"
 #include "replica/engine.h"
 #include "replica/loop/loop.h"
 
@@ -34,9 +35,17 @@ struct pool {
     bool can_clone;
 };
 
+/** A limit that running plans share. In engine_limits.c. */
+struct engine_pipe {
+    struct engine_pipe *next;
+    struct uuid id;
+    unsigned users;
+    struct meter meter;
+};
+
 struct engine {
     /* constant */
-    unsigned connect_timeout_ms, io_timeout_ms, recovery_ms;
+    unsigned connect_timeout_ms, io_timeout_ms, recovery_ms, stall_ms;
     engine_event_f *event;
     void *context;
     char initiator[ISCSI_NAME_MAX];
@@ -51,12 +60,14 @@ struct engine {
     unsigned lane_count;
     uint64_t isid_base;
 
+    struct meter meter; /* of all plans together; set under the lock */
     _Atomic uint64_t isid_next;
     _Atomic uint64_t read_bytes, written_bytes, skipped_bytes, reopened;
 
     pthread_mutex_t lock;
     pthread_cond_t changed; /* a runner or a probe ended; CLOCK_MONOTONIC */
     struct runner *runners; /* under the lock */
+    struct engine_pipe *pipes; /* under the lock; those that running plans use */
     unsigned plans, probes; /* under the lock */
     bool closing; /* under the lock: nothing new starts */
 };
@@ -76,5 +87,14 @@ const struct pool *engine_pool_find(const struct engine *engine, const char *nam
 int engine_pools_open(struct engine *engine, const struct engine_options *options,
         struct fault *fault);
 void engine_pools_close(struct engine *engine);
+
+/** The pipe's meter, held until pipe_give(); *@pipe NULL when @id is none. Under the lock.
+    False: no memory. In engine_limits.c. */
+bool pipe_take(struct engine *engine, const struct uuid *id, uint64_t limit,
+        struct engine_pipe **pipe);
+void pipe_give(struct engine *engine, struct engine_pipe *pipe);
+
+/** The plan of that name that is not over. Under the lock. In engine.c. */
+struct runner *engine_find(struct engine *engine, const struct uuid *id);
 
 #endif

@@ -25,43 +25,29 @@
 #include "replica/base/log.h"
 #include "replica/base/scope.h"
 
-enum {
-    REPORT_MS = 500, /* between two progress events of a plan */
-    STALL_MS = 3000, /* without a move: the rate is told to be 0 */
-    RATE_MS = 5000, /* what the rate looks back on */
-    PAUSE_FIRST_MS = 100,
-    PAUSE_MOST_MS = 5000
-};
+enum { PAUSE_FIRST_MS = 100, PAUSE_MOST_MS = 5000 };
 
-enum state {
-    NEW,
-    OPENING,
-    READYING,
-    MOVING,
-    HOLDING,
-    SEALING,
-    CLOSING,
-    PAUSING,
-    LEAVING,
-    OVER,
-    STATE_COUNT
-};
+enum { PACE_LIMIT = 1, PACE_PRIORITY = 2, PACE_NUDGE = 4 };
 
 #define TO(state) (UINT64_C(1) << (state))
-static const struct fsm_state states[STATE_COUNT] = {
-    [NEW] = { "new", TO(OPENING) | TO(OVER) },
-    [OPENING] = { "opening", TO(READYING) | TO(MOVING) | TO(HOLDING) | TO(CLOSING) },
-    [READYING] = { "readying", TO(MOVING) | TO(CLOSING) },
-    [MOVING] = { "moving", TO(SEALING) | TO(CLOSING) },
-    [HOLDING] = { "holding", TO(CLOSING) },
-    [SEALING] = { "sealing", TO(CLOSING) },
-    [CLOSING] = { "closing", TO(PAUSING) | TO(LEAVING) | TO(OVER) },
-    [PAUSING] = { "pausing", TO(OPENING) | TO(LEAVING) | TO(OVER) },
-    [LEAVING] = { "leaving", TO(OVER) },
-    [OVER] = { "over", 0 },
+static const struct fsm_state states[RUNNER_STATE_COUNT] = {
+    [RUNNER_NEW] = { "new", TO(RUNNER_OPENING) | TO(RUNNER_OVER) },
+    [RUNNER_OPENING] = { "opening",
+            TO(RUNNER_READYING) | TO(RUNNER_MOVING) | TO(RUNNER_HOLDING) |
+                    TO(RUNNER_CLOSING) },
+    [RUNNER_READYING] = { "readying", TO(RUNNER_MOVING) | TO(RUNNER_CLOSING) },
+    [RUNNER_MOVING] = { "moving", TO(RUNNER_SEALING) | TO(RUNNER_CLOSING) },
+    [RUNNER_HOLDING] = { "holding", TO(RUNNER_CLOSING) },
+    [RUNNER_SEALING] = { "sealing", TO(RUNNER_CLOSING) },
+    [RUNNER_CLOSING] = { "closing",
+            TO(RUNNER_PAUSING) | TO(RUNNER_LEAVING) | TO(RUNNER_OVER) },
+    [RUNNER_PAUSING] = { "pausing",
+            TO(RUNNER_OPENING) | TO(RUNNER_LEAVING) | TO(RUNNER_OVER) },
+    [RUNNER_LEAVING] = { "leaving", TO(RUNNER_OVER) },
+    [RUNNER_OVER] = { "over", 0 },
 };
 #undef TO
-static const struct fsm_table table = { "runner", states, STATE_COUNT };
+static const struct fsm_table table = { "runner", states, RUNNER_STATE_COUNT };
 
 static void runner_open(struct runner *runner);
 
@@ -70,140 +56,14 @@ static struct loop *loop_of(const struct runner *runner)
     return runner->lane->loop;
 }
 
-/* -- telling ------------------------------------------------------------------------- */
-
-static bool reads_back(const struct runner *runner)
-{
-    return runner->plan.verify && runner->plan.work != ENGINE_VERIFY;
-}
-
-static uint64_t done_of(const struct runner *runner)
-{
-    const struct engine_plan *plan = &runner->plan;
-
-    return reads_back(runner) ? (plan->watermark + plan->verified) / 2
-                              : plan->watermark;
-}
-
-static enum engine_mode mode_of(const struct runner *runner)
-{
-    if (runner->plan.work == ENGINE_COPY)
-        return ENGINE_MODE_FULL;
-    if (runner->plan.work != ENGINE_DELTA)
-        return ENGINE_MODE_NONE;
-    return runner->digests.by_digest ? ENGINE_MODE_DELTA_DIGEST
-                                     : ENGINE_MODE_DELTA_COMPARE;
-}
-
-static void rate_note(struct rate *rate, struct instant now, uint64_t done)
-{
-    unsigned last;
-    uint64_t ms;
-
-    while (rate->count > 1 &&
-            (rate->count == RATE_SAMPLES ||
-                    instant_ms_until(rate->samples[rate->first].at, now) > RATE_MS)) {
-        rate->first = (rate->first + 1) % RATE_SAMPLES;
-        rate->count--;
-    }
-    last = (rate->first + rate->count++) % RATE_SAMPLES;
-    rate->samples[last].at = now;
-    rate->samples[last].done = done;
-    ms = instant_ms_until(rate->samples[rate->first].at, now);
-    rate->last = ms ? (done - rate->samples[rate->first].done) * 1000 / ms : 0;
-}
-
-static void tell(struct runner *runner, enum engine_event_kind kind)
-{
-    const struct engine *engine = runner->engine;
-    const struct engine_plan *plan = &runner->plan;
-    struct engine_event event = { .kind = kind,
-        .id = plan->id,
-        .mode = mode_of(runner),
-        .total = runner->total,
-        .done = done_of(runner),
-        .skipped = plan->skipped,
-        .written = plan->written,
-        .watermark = plan->watermark,
-        .verified = plan->verified,
-        .rate = runner->rate.last,
-        .end = runner->end,
-        .on_target = runner->on_target,
-        .fault = runner->fault };
-
-    runner->reported = loop_now(loop_of(runner));
-    runner->unreported = false;
-    engine->event(engine->context, &event);
-}
-
-/* Now, or when the last event is old enough. */
-static void report(struct runner *runner)
-{
-    struct instant due = instant_add_ms(runner->reported, REPORT_MS);
-    struct instant now = loop_now(loop_of(runner));
-
-    if (!instant_reached(now, due)) {
-        loop_timer_start(loop_of(runner), &runner->report, instant_ms_until(now, due));
-        return;
-    }
-    tell(runner, ENGINE_PROGRESS);
-    loop_timer_start(loop_of(runner), &runner->report, STALL_MS);
-}
-
-static void report_fire(struct loop_timer *timer)
-{
-    struct runner *runner = container_of(timer, struct runner, report);
-
-    if (!runner->unreported) { /* nothing moves: say so, once */
-        if (!runner->rate.last)
-            return;
-        runner->rate = (struct rate){ 0 };
-        rate_note(&runner->rate, loop_now(loop_of(runner)), done_of(runner));
-    }
-    report(runner);
-}
-
-static void count_moved(struct runner *runner, const struct copy_figures *figures)
-{
-    struct engine *engine = runner->engine;
-    const struct copy_figures *seen = &runner->seen;
-
-    atomic_fetch_add_explicit(
-            &engine->read_bytes, figures->read - seen->read, memory_order_relaxed);
-    atomic_fetch_add_explicit(
-            &engine->written_bytes, figures->sent - seen->sent, memory_order_relaxed);
-    atomic_fetch_add_explicit(&engine->skipped_bytes, figures->skipped - seen->skipped,
-            memory_order_relaxed);
-    runner->seen = *figures;
-}
-
-static void take_figures(struct runner *runner, const struct copy_figures *figures)
-{
-    struct engine_plan *plan = &runner->plan;
-    bool moved =
-            figures->watermark > plan->watermark || figures->verified > plan->verified;
-
-    count_moved(runner, figures);
-    plan->watermark = figures->watermark;
-    plan->verified = figures->verified;
-    plan->skipped = figures->skipped;
-    plan->written = figures->written;
-    if (!moved)
-        return;
-    runner->losing = false;
-    runner->attempt = 0;
-    runner->unreported = true;
-    rate_note(&runner->rate, loop_now(loop_of(runner)), done_of(runner));
-}
-
 /* -- the end ------------------------------------------------------------------------- */
 
 static void runner_over(struct runner *runner)
 {
     digests_finish(&runner->digests);
     loop_timer_stop(loop_of(runner), &runner->pause);
-    loop_timer_stop(loop_of(runner), &runner->report);
-    fsm_move(&table, &runner->state, OVER);
+    runner_telling_end(runner);
+    fsm_move(&table, &runner->state, RUNNER_OVER);
     if (runner->end != ENGINE_FAILED) {
         runner->fault = (struct fault){ 0 };
         runner->on_target = false;
@@ -211,7 +71,7 @@ static void runner_over(struct runner *runner)
     pthread_mutex_lock(&runner->engine->lock);
     runner->over = true; /* its name is free before its last event is out */
     pthread_mutex_unlock(&runner->engine->lock);
-    tell(runner, ENGINE_ENDED);
+    runner_tell(runner, ENGINE_ENDED);
     if (engine_forget(runner->engine, runner))
         free(runner);
 }
@@ -229,7 +89,7 @@ static void runner_end(struct runner *runner)
         return;
     }
     loop_timer_stop(loop_of(runner), &runner->pause);
-    fsm_move(&table, &runner->state, LEAVING);
+    fsm_move(&table, &runner->state, RUNNER_LEAVING);
     digests_drop(&runner->digests, loop_of(runner), left);
 }
 
@@ -336,11 +196,10 @@ static void runner_pause(struct runner *runner)
         runner_end(runner);
         return;
     }
-    fsm_move(&table, &runner->state, PAUSING);
-    runner->rate = (struct rate){ 0 };
-    loop_timer_stop(loop_of(runner), &runner->report);
+    fsm_move(&table, &runner->state, RUNNER_PAUSING);
+    runner_telling_pause(runner);
     loop_timer_start(loop_of(runner), &runner->pause, ms);
-    tell(runner, ENGINE_WAITING);
+    runner_tell(runner, ENGINE_WAITING);
 }
 
 static void runner_closed(struct runner *runner)
@@ -365,7 +224,7 @@ static void runner_close(struct runner *runner)
 {
     struct block_device *source = runner->source, *target = runner->target;
 
-    fsm_move(&table, &runner->state, CLOSING);
+    fsm_move(&table, &runner->state, RUNNER_CLOSING);
     runner->source = runner->target = NULL;
     runner->pending =
             1; /* our own, so that a close that calls back at once is no end */
@@ -381,15 +240,6 @@ static void runner_close(struct runner *runner)
 }
 
 /* -- moving -------------------------------------------------------------------------- */
-
-static void copy_moved(void *context, const struct copy_figures *figures)
-{
-    struct runner *runner = context;
-
-    take_figures(runner, figures);
-    if (runner->unreported)
-        report(runner);
-}
 
 static void sealed(struct digests *digests)
 {
@@ -411,7 +261,7 @@ static void runner_seal(struct runner *runner)
         runner_close(runner);
         return;
     }
-    fsm_move(&table, &runner->state, SEALING);
+    fsm_move(&table, &runner->state, RUNNER_SEALING);
     digests_seal(&runner->digests, loop_of(runner), runner->plan.watermark,
             runner->end == ENGINE_DONE, sealed);
 }
@@ -425,7 +275,7 @@ static void copy_over(void *context, int result, bool on_target,
     runner->retry = false;
     runner->target_lost |=
             runner->target->broken; /* also when the source failed first */
-    take_figures(runner, figures);
+    runner_take(runner, figures);
     if (result == 0)
         runner->end = ENGINE_DONE;
     else if (result == -ECANCELED)
@@ -449,6 +299,12 @@ static unsigned window_of(const struct engine_plan *plan)
     return windows[plan->priority < 4 ? plan->priority : 3];
 }
 
+static unsigned share_of(const struct engine_plan *plan)
+{
+    static const unsigned shares[] = { SHARE_WHOLE, 6, 4, 2 };
+    return shares[plan->priority < 4 ? plan->priority : 3];
+}
+
 static bool runner_move(struct runner *runner)
 {
     static const enum copy_kind kinds[] = { [ENGINE_COPY] = COPY_FULL,
@@ -461,15 +317,19 @@ static bool runner_move(struct runner *runner)
         .watermark = plan->watermark,
         .verified = plan->verified,
         .skipped = plan->skipped,
+        .equal = plan->equal,
         .written = plan->written,
         /* Whoever wrote before may have written ahead of the watermark. */
         .target_zero = plan->target_zero && !plan->resumed && !runner->was_open,
-        .verify = reads_back(runner),
+        .verify = runner_reads_back(runner),
         .sidecar = runner->digests.table,
         .by_digest = runner->digests.by_digest,
         .window = window_of(plan),
+        .share = share_of(plan),
         .limit = plan->limit,
-        .progress = copy_moved,
+        .meters = { runner->pipe ? &runner->pipe->meter : NULL,
+                &runner->engine->meter },
+        .progress = runner_moved,
         .ended = copy_over,
         .context = runner };
 
@@ -530,7 +390,7 @@ static void begin_work(struct runner *runner)
             (runner->target_lost || !can_digest(runner) ||
                     runner->digests.table->size != runner->source->size))
         digests_spoil(&runner->digests);
-    fsm_move(&table, &runner->state, MOVING);
+    fsm_move(&table, &runner->state, RUNNER_MOVING);
     if (!runner_move(runner)) {
         fault_set(&fault, -ENOMEM, "out of memory for the copy's buffers");
         runner_failed(runner, &fault, false, false);
@@ -538,8 +398,8 @@ static void begin_work(struct runner *runner)
         return;
     }
     runner->was_open |= runner->plan.work != ENGINE_VERIFY;
-    rate_note(&runner->rate, loop_now(loop_of(runner)), done_of(runner));
-    tell(runner, ENGINE_STARTED);
+    runner_telling_begin(runner);
+    runner_tell(runner, ENGINE_STARTED);
 }
 
 static void readied(struct digests *digests)
@@ -564,7 +424,7 @@ static void ready_work(struct runner *runner)
         begin_work(runner);
         return;
     }
-    fsm_move(&table, &runner->state, READYING);
+    fsm_move(&table, &runner->state, RUNNER_READYING);
     digests_open(&runner->digests, loop_of(runner), &runner->plan, runner->source->size,
             &runner->target_end, can_digest(runner), readied);
 }
@@ -599,8 +459,8 @@ static void runner_opened(struct runner *runner)
         runner_failed(runner, &fault, on_target, false);
         runner_close(runner);
     } else if (runner->plan.work == ENGINE_HOLD) {
-        fsm_move(&table, &runner->state, HOLDING);
-        tell(runner, ENGINE_HELD);
+        fsm_move(&table, &runner->state, RUNNER_HOLDING);
+        runner_tell(runner, ENGINE_HELD);
     } else {
         ready_work(runner);
     }
@@ -633,7 +493,8 @@ static void runner_open(struct runner *runner)
     const struct engine_plan *plan = &runner->plan;
     bool writes = plan->work != ENGINE_VERIFY;
 
-    fsm_move(&table, &runner->state, OPENING);
+    fsm_move(&table, &runner->state, RUNNER_OPENING);
+    runner_telling_open(runner);
     runner->pending = 2;
     runner->engine->open(&runner->source_end, &plan->source, false, false);
     runner->engine->open(&runner->target_end, &plan->target, writes,
@@ -644,18 +505,18 @@ static void runner_open(struct runner *runner)
 
 static void apply_stop(struct runner *runner)
 {
-    switch ((enum state)runner->state) {
-    case MOVING:
+    switch ((enum runner_state)runner->state) {
+    case RUNNER_MOVING:
         if (runner->copy)
             copy_stop(runner);
         break;
-    case HOLDING:
+    case RUNNER_HOLDING:
         runner->retry = false;
         runner->end = ENGINE_STOPPED;
         runner_close(runner);
         break;
-    case NEW:
-    case PAUSING:
+    case RUNNER_NEW:
+    case RUNNER_PAUSING:
         runner->end = ENGINE_STOPPED;
         runner_end(runner);
         break;
@@ -664,34 +525,57 @@ static void apply_stop(struct runner *runner)
     }
 }
 
+/* Takes the wishes about the pace; under the engine's lock. Returns what changed. */
+static unsigned take_pace(struct runner *runner)
+{
+    unsigned pace = (runner->limit_wanted ? PACE_LIMIT : 0u) |
+            (runner->priority_wanted ? PACE_PRIORITY : 0u) |
+            (runner->nudge_wanted ? PACE_NUDGE : 0u);
+
+    if (runner->limit_wanted)
+        runner->plan.limit = runner->limit;
+    if (runner->priority_wanted)
+        runner->plan.priority = runner->priority;
+    runner->limit_wanted = runner->priority_wanted = runner->nudge_wanted = false;
+    return pace;
+}
+
+static void apply_pace(struct runner *runner, unsigned pace)
+{
+    const struct engine_plan *plan = &runner->plan;
+
+    if (!runner->copy)
+        return;
+    if (pace & PACE_LIMIT)
+        copy_set_limit(runner->copy, plan->limit);
+    if (pace & PACE_PRIORITY)
+        copy_set_window(runner->copy, window_of(plan), share_of(plan));
+    if (pace & PACE_NUDGE)
+        copy_nudge(runner->copy);
+}
+
 static void runner_run(struct loop_task *task)
 {
     struct runner *runner = container_of(task, struct runner, task);
-    bool over, limited;
+    bool over;
+    unsigned pace;
     int stop;
-    uint64_t limit;
 
     pthread_mutex_lock(&runner->engine->lock);
     runner->queued = false;
     over = runner->over;
     stop = runner->stop_wanted;
-    limited = runner->limit_wanted;
-    limit = runner->limit;
-    runner->limit_wanted = false;
+    pace = take_pace(runner);
     pthread_mutex_unlock(&runner->engine->lock);
     if (over) { /* its end came first, and left it to us */
         free(runner);
         return;
     }
-    if (limited) {
-        runner->plan.limit = limit;
-        if (runner->copy)
-            copy_set_limit(runner->copy, limit);
-    }
+    apply_pace(runner, pace);
     if (stop > runner->stop) {
         runner->stop = stop;
         apply_stop(runner);
-    } else if (runner->state == NEW) {
+    } else if (runner->state == RUNNER_NEW) {
         runner_open(runner);
     }
 }
@@ -716,7 +600,7 @@ struct runner *runner_create(
     runner->plan = *plan;
     runner->task.run = runner_run;
     runner->pause.fire = pause_fire;
-    runner->report.fire = report_fire;
+    runner_telling_init(runner);
     end_init(&runner->source_end, engine, lane->loop, "source");
     end_init(&runner->target_end, engine, lane->loop, "target");
     digests_init(&runner->digests, engine, plan);

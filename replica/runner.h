@@ -8,12 +8,30 @@
 
 enum { RATE_SAMPLES = 16 };
 
+/** See runner.c. */
+enum runner_state {
+    RUNNER_NEW,
+    RUNNER_OPENING,
+    RUNNER_READYING,
+    RUNNER_MOVING,
+    RUNNER_HOLDING,
+    RUNNER_SEALING,
+    RUNNER_CLOSING,
+    RUNNER_PAUSING,
+    RUNNER_LEAVING,
+    RUNNER_OVER,
+    RUNNER_STATE_COUNT
+};
+
 /** How far it was, and when: the rate is taken over the last few seconds. */
+struct rate_sample {
+    struct instant at;
+    uint64_t done;
+    uint64_t source_ns, target_ns, limit_ns; /* as in copy_figures */
+};
+
 struct rate {
-    struct {
-        struct instant at;
-        uint64_t done;
-    } samples[RATE_SAMPLES];
+    struct rate_sample samples[RATE_SAMPLES];
     unsigned first, count;
     uint64_t last; /* bytes a second */
 };
@@ -34,10 +52,12 @@ struct runner {
     bool queued; /* @task is in the loop's queue */
     bool over; /* its last event is out, or about to be */
     int stop_wanted; /* 0 no, else 1 + enum engine_stop */
-    bool limit_wanted;
+    bool limit_wanted, priority_wanted, nudge_wanted;
     uint64_t limit;
+    unsigned priority;
     struct waiter *waiters;
 
+    struct engine_pipe *pipe; /* constant; NULL: none */
     _Atomic bool forgotten; /* any thread: what is known of the target is not kept */
 
     /* the lane's thread */
@@ -59,6 +79,11 @@ struct runner {
     bool unreported; /* the watermark moved since the last event */
     struct instant reported;
     struct rate rate;
+    struct loop_timer watch; /* for stalls */
+    uint64_t sent, done_most;
+    uint64_t moved; /* changes when a byte does */
+    struct instant moved_at;
+    char stall[sizeof((struct engine_event){ 0 }.stall)]; /* as told; "" none */
 
     enum engine_end end;
     bool retry; /* lost, not failed */
@@ -81,5 +106,25 @@ void runner_ring(struct runner *runner);
 
 /** Take it off the lists, wake who waits; true: free it now. In engine.c; loop's thread. */
 bool engine_forget(struct engine *engine, struct runner *runner);
+
+/* What it tells, in runner_telling.c; the loop's thread. */
+
+void runner_telling_init(struct runner *runner);
+/** Both ends are opened, the first time or again; bytes move from now on; a device was lost,
+    and nothing moves; the end. */
+void runner_telling_open(struct runner *runner);
+void runner_telling_begin(struct runner *runner);
+void runner_telling_pause(struct runner *runner);
+void runner_telling_end(struct runner *runner);
+
+/** Send an event, with all that is known. */
+void runner_tell(struct runner *runner, enum engine_event_kind kind);
+
+/** The copy's figures are the plan's; copy_options.progress, which also tells them in time. */
+void runner_take(struct runner *runner, const struct copy_figures *figures);
+void runner_moved(void *context, const struct copy_figures *figures);
+
+/** The plan reads back what it copied. */
+bool runner_reads_back(const struct runner *runner);
 
 #endif
