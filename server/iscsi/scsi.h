@@ -120,6 +120,8 @@ struct scsi_task {
     uint64_t sequence; /* of its coming */
     const struct scsi_opcode *opcode;
     void (*resume)(struct scsi_task *); /* what comes after what it waits for */
+    void (*then)(struct scsi_task *); /* the device is done */
+    int64_t (*reply)(struct scsi_task *, uint8_t *bytes, size_t room);
     struct scsi_task *line_next;
     struct scsi_line *line; /* it waits in */
     struct instant since; /* when it began to wait for the device */

@@ -1,0 +1,441 @@
+/* Requests to the device: range locks before them, and a device that broke.
+ *
+ * Range locks. COMPARE AND WRITE and its like ask for a lock; it is held as soon as no
+ * request in flight and no older lock overlaps it. While it is asked for or held,
+ * overlapping requests of other tasks stand in line. Without locks a request pays one test.
+ *
+ * A device that broke (device.h: @broken) is closed when nothing is in flight and opened
+ * anew through the backing, with back-off. Requests stand in line meanwhile, at most
+ * PATIENCE_MS, then their commands end NOT READY. What was written and not flushed may be
+ * lost with it, so every session hears 29h/00h, as after a power failure of a real disk.
+ */
+#include <errno.h>
+
+#include "replica/base/log.h"
+#include "server/iscsi/scsi_inside.h"
+
+enum {
+    PATIENCE_MS = 10000,
+    BACKOFF_FIRST_MS = 100,
+    BACKOFF_MOST_MS = 5000,
+    ZEROS = BUFFER_LARGE
+};
+
+/* Only read. Not const, so that it takes no room in the executable. */
+static uint8_t zeros[ZEROS] __attribute__((aligned(4096)));
+
+static void device_go(struct scsi_task *task);
+
+bool unit_read_only(const struct scsi_unit *unit)
+{
+    return unit->read_only || unit->write_protect || (unit->caps & BLOCK_READ_ONLY);
+}
+
+/* -- range locks --------------------------------------------------------------------- */
+
+static bool overlap(uint64_t a, uint64_t a_length, uint64_t b, uint64_t b_length)
+{
+    return a < b + b_length && b < a + a_length;
+}
+
+static bool request_overlaps(
+        const struct block_request *request, const struct scsi_lock *lock)
+{
+    return request->op != BLOCK_FLUSH &&
+            overlap(request->offset, request->length, lock->offset, lock->length);
+}
+
+/* Is a lock of another task in the way of this request? */
+static bool locked_out(const struct scsi_unit *unit, const struct scsi_task *task)
+{
+    for (const struct scsi_lock *lock = unit->locks; lock; lock = lock->next)
+        if (lock != &task->lock && request_overlaps(&task->request, lock))
+            return true;
+    return false;
+}
+
+static bool lock_free(const struct scsi_unit *unit, const struct scsi_lock *mine)
+{
+    for (const struct scsi_lock *lock = unit->locks; lock != mine; lock = lock->next)
+        if (overlap(lock->offset, lock->length, mine->offset, mine->length))
+            return false;
+    for (const struct scsi_task *task = unit->first; task; task = task->next)
+        if (task->state == TASK_DEVICE && request_overlaps(&task->request, mine))
+            return false;
+    return true;
+}
+
+static void locks_grant(struct scsi_unit *unit)
+{
+    for (struct scsi_lock *lock = unit->locks; lock; lock = lock->next)
+        if (!lock->held && lock_free(unit, lock)) {
+            struct scsi_task *task = container_of(lock, struct scsi_task, lock);
+            lock->held = true;
+            task_post(task, task->resume);
+        }
+}
+
+void task_lock(struct scsi_task *task, uint64_t offset, uint64_t length,
+        void (*resume)(struct scsi_task *))
+{
+    struct scsi_unit *unit = task_unit(task);
+    struct scsi_lock **at = &unit->locks;
+
+    check(!task->lock.asked);
+    task->lock =
+            (struct scsi_lock){ .offset = offset, .length = length, .asked = true };
+    while (*at)
+        at = &(*at)->next;
+    *at = &task->lock;
+    if (lock_free(unit, &task->lock)) {
+        task->lock.held = true;
+        task->resume = resume;
+        resume(task);
+        return;
+    }
+    task->state = TASK_IN_LINE;
+    task->line = NULL;
+    task->resume = resume;
+}
+
+void task_unlock(struct scsi_task *task)
+{
+    struct scsi_unit *unit = task_unit(task);
+    struct scsi_lock **at = &unit->locks;
+
+    if (!task->lock.asked)
+        return;
+    while (*at != &task->lock)
+        at = &(*at)->next;
+    *at = task->lock.next;
+    task->lock.asked = task->lock.held = false;
+    locks_grant(unit);
+    while (line_wake(&unit->lock_line))
+        ;
+}
+
+/* -- requests ------------------------------------------------------------------------ */
+
+static bool device_ready(const struct scsi_unit *unit)
+{
+    return unit->device && !unit->lost;
+}
+
+static void patience_start(struct scsi_unit *unit)
+{
+    const struct scsi_task *task = unit->parked.first;
+    struct instant due;
+
+    if (!task)
+        return;
+    due = instant_add_ms(task->since, PATIENCE_MS);
+    loop_timer_start(
+            unit->loop, &unit->patience, instant_ms_until(loop_now(unit->loop), due));
+}
+
+static void device_park(struct scsi_task *task)
+{
+    struct scsi_unit *unit = task_unit(task);
+    bool first = !unit->parked.first;
+
+    task->since = loop_now(unit->loop);
+    line_join(&unit->parked, task, device_go);
+    if (first)
+        patience_start(unit);
+}
+
+static void patience_over(struct loop_timer *timer)
+{
+    struct scsi_unit *unit = container_of(timer, struct scsi_unit, patience);
+    struct scsi_task *task;
+
+    while ((task = unit->parked.first) &&
+            instant_reached(
+                    loop_now(unit->loop), instant_add_ms(task->since, PATIENCE_MS))) {
+        line_leave(task);
+        task_fail(task, KEY_NOT_READY, SENSE_BECOMING_READY);
+    }
+    patience_start(unit);
+}
+
+static void device_lost(struct scsi_unit *unit);
+
+static bool result_is_loss(const struct scsi_unit *unit, int result)
+{
+    return unit->device->broken || result == -ENOTCONN || result == -ESTALE;
+}
+
+static void request_account(struct scsi_task *task)
+{
+    struct scsi_unit *unit = task_unit(task);
+    const struct block_request *request = &task->request;
+
+    if (request->op == BLOCK_READ) {
+        unit->figures.read_bytes += request->length;
+        task->nexus->figures.read_bytes += request->length;
+    } else if (request->op == BLOCK_WRITE) {
+        unit->figures.written_bytes += request->length;
+        task->nexus->figures.written_bytes += request->length;
+    }
+}
+
+static void device_done(struct block_request *request, int result)
+{
+    struct scsi_task *task = container_of(request, struct scsi_task, request);
+    struct scsi_unit *unit = task_unit(task);
+
+    task->result = result;
+    if (result == 0)
+        request_account(task);
+    else if (request->op == BLOCK_FLUSH)
+        unit->flush_failed = unit->dirty = true;
+    task->state = TASK_RUNNING;
+    if (unit->locks)
+        locks_grant(unit);
+    if (unit->lost || (result < 0 && result_is_loss(unit, result)))
+        device_lost(unit);
+    task_resume(task);
+}
+
+/* A flush covers what was done before it was submitted; what comes later makes dirty again. */
+static void note_dirty(struct scsi_unit *unit, const struct block_request *request)
+{
+    if (request->op == BLOCK_FLUSH)
+        unit->dirty = false;
+    else if (request->op != BLOCK_READ && request->op != BLOCK_EXTENTS)
+        unit->dirty = true;
+}
+
+static void device_go(struct scsi_task *task)
+{
+    struct scsi_unit *unit = task_unit(task);
+
+    if (!device_ready(unit)) {
+        device_park(task);
+        return;
+    }
+    if (unit->locks && locked_out(unit, task)) {
+        line_join(&unit->lock_line, task, device_go);
+        return;
+    }
+    task->state = TASK_DEVICE;
+    task->resume = task->then;
+    note_dirty(unit, &task->request);
+    block_submit(unit->device, &task->request);
+}
+
+void task_device(struct scsi_task *task, enum block_op op, uint64_t offset, void *bytes,
+        uint64_t length, unsigned flags, void (*resume)(struct scsi_task *))
+{
+    task->iov = (struct iovec){ bytes, length };
+    task->request.op = op;
+    task->request.flags = flags;
+    task->request.offset = offset;
+    task->request.length = length;
+    task->request.iov = &task->iov;
+    task->request.iovcnt = 1;
+    task->request.done = device_done;
+    task->then = resume;
+    device_go(task);
+}
+
+unsigned task_write_flags(const struct scsi_task *task)
+{
+    bool fua = task->cdb[0] != 0x0a && (task->cdb[1] & 0x08);
+
+    return fua || task_unit(task)->write_through ? BLOCK_FUA : 0;
+}
+
+/* -- zeros --------------------------------------------------------------------------- */
+
+uint64_t zero_piece(const struct scsi_unit *unit, uint64_t length)
+{
+    uint64_t most = unit->caps & BLOCK_CAN_ZERO ? unit->zero_most : unit->piece_most;
+
+    return min_u64(length, most);
+}
+
+void task_zero(struct scsi_task *task, uint64_t offset, uint64_t length, unsigned flags,
+        void (*resume)(struct scsi_task *))
+{
+    if (task_unit(task)->caps & BLOCK_CAN_ZERO)
+        task_device(task, BLOCK_ZERO, offset, NULL, length, flags, resume);
+    else
+        task_device(task, BLOCK_WRITE, offset, zeros, length, flags, resume);
+}
+
+/* -- a device comes and goes --------------------------------------------------------- */
+
+static uint32_t shift_of(uint32_t block_size)
+{
+    return (uint32_t)__builtin_ctz(block_size);
+}
+
+static uint64_t whole_blocks(uint64_t bytes, uint64_t most, uint32_t block_size)
+{
+    uint64_t least = bytes && bytes < most ? bytes : most;
+
+    least -= least % block_size;
+    return least ? least : block_size;
+}
+
+/* True when blocks or their size are others than before. */
+static bool device_adopt(struct scsi_unit *unit, struct block_device *device)
+{
+    uint32_t size =
+            device->block_size < BLOCK_SMALLEST ? BLOCK_SMALLEST : device->block_size;
+    uint64_t blocks = device->size / size;
+    bool changed = blocks != unit->blocks || size != unit->block_size;
+
+    unit->device = device;
+    unit->lost = false;
+    unit->blocks = blocks;
+    unit->block_size = size;
+    unit->shift = shift_of(size);
+    unit->caps = device->caps;
+    unit->piece_most = (uint32_t)whole_blocks(device->max_transfer, BUFFER_LARGE, size);
+    unit->zero_most = whole_blocks(device->max_zero, ZERO_MOST, size);
+    return changed;
+}
+
+static bool device_fits(const struct block_device *device)
+{
+    return device->size >= BLOCK_SMALLEST && device->size >= device->block_size &&
+            device->block_size <= BUFFER_LARGE &&
+            (device->block_size == 1 || device->block_size >= BLOCK_SMALLEST) &&
+            (device->block_size & (device->block_size - 1)) == 0;
+}
+
+/* Commands that waited were checked against the capacity that is no more. */
+static void parked_refuse(struct scsi_unit *unit)
+{
+    struct scsi_task *task;
+
+    unit_attention(unit, NULL, SENSE_CAPACITY_CHANGED);
+    while ((task = unit->parked.first)) {
+        line_leave(task);
+        task_fail(task, KEY_UNIT_ATTENTION, SENSE_CAPACITY_CHANGED);
+    }
+}
+
+static void device_back(struct scsi_unit *unit, struct block_device *device)
+{
+    bool changed = device_adopt(unit, device);
+
+    unit->backoff_ms = BACKOFF_FIRST_MS;
+    log_plain(LOG_INFO, "export-device-back", "the device of %s is open again",
+            unit->id.text);
+    if (unit->dirty || unit->flush_failed)
+        unit_attention(unit, NULL, SENSE_POWER_ON);
+    unit->dirty = unit->flush_failed = false;
+    loop_timer_stop(unit->loop, &unit->patience);
+    if (changed)
+        parked_refuse(unit);
+    while (line_wake(&unit->parked))
+        ;
+}
+
+static void retry_later(struct scsi_unit *unit)
+{
+    if (unit->ending) {
+        unit_maybe_gone(unit);
+        return;
+    }
+    loop_timer_start(unit->loop, &unit->retry, unit->backoff_ms);
+    unit->backoff_ms *= 2;
+    if (unit->backoff_ms > BACKOFF_MOST_MS)
+        unit->backoff_ms = BACKOFF_MOST_MS;
+}
+
+static void unusable_closed(void *context)
+{
+    struct scsi_unit *unit = context;
+
+    unit->closing_now = false;
+    retry_later(unit);
+}
+
+static void device_reopened(struct scsi_opening *opening, struct block_device *device,
+        const struct fault *fault)
+{
+    struct scsi_unit *unit = container_of(opening, struct scsi_unit, opening);
+
+    unit->opening_now = false;
+    if (device && (unit->ending || !device_fits(device))) {
+        unit->closing_now = true;
+        block_close(device, unusable_closed, unit);
+        return;
+    }
+    if (device) {
+        device_back(unit, device);
+        return;
+    }
+    log_plain(LOG_WARN, "export-device-lost", "the device of %s does not open: %s",
+            unit->id.text, fault && fault->error ? fault->why : "no reason given");
+    retry_later(unit);
+}
+
+static void device_closed(void *context)
+{
+    struct scsi_unit *unit = context;
+
+    unit->closing_now = false;
+    retry_later(unit);
+}
+
+void unit_close(struct scsi_unit *unit)
+{
+    struct block_device *device = unit->device;
+
+    unit->device = NULL;
+    unit->closing_now = true;
+    block_close(device, device_closed, unit);
+}
+
+/* Called again when the last of its requests ended. */
+static void device_lost(struct scsi_unit *unit)
+{
+    if (!unit->lost) {
+        unit->lost = true;
+        log_plain(LOG_WARN, "export-device-lost", "the device of %s broke: %s",
+                unit->id.text, block_last_words(unit->device));
+    }
+    if (unit->device->in_flight == 0)
+        unit_close(unit);
+}
+
+static void retry_now(struct loop_timer *timer)
+{
+    unit_open(container_of(timer, struct scsi_unit, retry), true);
+}
+
+/* -- the first time ------------------------------------------------------------------ */
+
+static void device_opened(struct scsi_opening *opening, struct block_device *device,
+        const struct fault *fault)
+{
+    struct scsi_unit *unit = container_of(opening, struct scsi_unit, opening);
+
+    unit->opening_now = false;
+    if (device && device_fits(device))
+        (void)device_adopt(unit, device);
+    unit_first_opened(unit, device, fault);
+}
+
+void unit_open(struct scsi_unit *unit, bool again)
+{
+    unit->opening.opened = again ? device_reopened : device_opened;
+    unit->opening_now = true;
+    unit->backing->open(unit->backing->context, &unit->opening, again);
+}
+
+void unit_device_init(struct scsi_unit *unit)
+{
+    unit->backoff_ms = BACKOFF_FIRST_MS;
+    unit->retry.fire = retry_now;
+    unit->patience.fire = patience_over;
+    line_init(&unit->parked);
+    line_init(&unit->lock_line);
+    line_init(&unit->scratch_line);
+    line_init(&unit->register_line);
+}
