@@ -35,7 +35,10 @@ struct rig {
     struct fault fault;
     struct copy_figures last, live;
     uint64_t floor_done; /* progress of the runs before */
+    uint64_t floor_written; /* of the runs before */
     void (*reported)(struct rig *); /* called in every report, may be NULL */
+    /** Called for each device that is opened; returns the one to use. May be NULL. */
+    struct block_device *(*wrap)(struct rig *, struct block_device *, bool on_target);
 };
 
 /** REPLICAD_SEED, or a fixed one; printed once a process. */
@@ -60,6 +63,9 @@ struct copy_options rig_options(enum copy_kind kind);
 void rig_start(struct rig *rig, const struct copy_options *options,
         const struct block_fault_plan *on_source, unsigned source_faults,
         const struct block_fault_plan *on_target, unsigned target_faults);
+
+/** Looks at the copy from outside, between two steps: what it tells only grows. */
+void rig_watch(struct rig *rig);
 
 /** Step until the copy has ended, then close both. Returns its result. */
 int rig_run(struct rig *rig);
