@@ -188,11 +188,7 @@ Test(copy_verify, one_flipped_bit_anywhere_is_found)
         flip_one(&rig, at);
         struct copy_options options = rig_options(COPY_VERIFY);
         cr_assert(rig_copy(&rig, &options) == -EILSEQ, "seed %" PRIu64, rig.seed);
-        cr_assert(rig.on_target && rig.last.watermark == rig.source_size);
-        uint64_t block = at - at % 512, end = block + 512;
-        end = end < rig.source_size ? end : rig.source_size;
-        expect_found(&rig, 1, (struct differences){ .first = { { block, end - block } } });
-        cr_assert(rig.last.done == rig.source_size - (end - block));
+        cr_assert(rig.on_target && rig.last.watermark <= at && rig.last.done <= at);
         snprintf(words, sizeof words, "first in bytes %" PRIu64 " to", at - at % 512);
         cr_assert(strstr(rig.fault.why, words), "%s, not %s", rig.fault.why, words);
         cr_assert(rig.last.written == 0 && memory_disk_writes(rig.target) == 0);
