@@ -430,7 +430,8 @@ static enum login_status text_offer(struct login *login, struct login_text *text
 static void text_declare(
         struct login *login, const uint8_t *bhs, struct text_writer *writer)
 {
-    bool leaves = (bhs[1] & FLAG_T) && header_nsg(bhs) == CSG_FULL_FEATURE;
+    bool leaves = login->authenticated && (bhs[1] & FLAG_T) &&
+            header_nsg(bhs) == CSG_FULL_FEATURE;
 
     if (login->declared || (login->state != OPERATING && !leaves))
         return;

@@ -222,6 +222,37 @@ Test(digest, sha256_and_xxh3_give_known_values)
     expect(!(digest_equal(empty, digest_xxh3("\0", 1))));
 }
 
+Test(digest, four_kinds_give_known_values)
+{
+    static const struct {
+        enum digest_kind kind;
+        size_t size;
+        const char *hex; /* of "abc", by Python's hashlib */
+    } rows[] = {
+        { DIGEST_MD5, 16, "900150983cd24fb0d6963f7d28e17f72" },
+        { DIGEST_SHA1, 20, "a9993e364706816aba3e25717850c26c9cd0d89d" },
+        { DIGEST_SHA256, 32,
+                "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad" },
+        { DIGEST_SHA3_256, 32,
+                "3a985da74fe225b2045c172d6bd390bd855f086e3e9d525b46bfe24511431532" },
+    };
+
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        uint8_t digest[DIGEST_MAX];
+        char hex[2 * DIGEST_MAX + 1];
+
+        memset(digest, 0xa5, sizeof digest);
+        expect(digest_make(rows[i].kind, "abc", 3, digest));
+        expect_eq(digest_size(rows[i].kind), rows[i].size);
+        for (size_t at = 0; at < sizeof digest; at++)
+            (void)snprintf(hex + 2 * at, 3, "%02x", digest[at]);
+        expect(strncmp(hex, rows[i].hex, 2 * rows[i].size) == 0);
+        for (size_t at = rows[i].size; at < sizeof digest; at++)
+            expect_eq(digest[at], 0);
+    }
+    expect(digest_same("abc", "abd", 2) && !digest_same("abc", "abd", 3));
+}
+
 Test(digest, one_bit_anywhere_is_not_zero)
 {
     static uint8_t bytes[257];
