@@ -12,8 +12,7 @@
  * behind the barrier when it was written.
  *
  * Nothing that is answered GOOD is believed by itself: a residual, or bytes that never came,
- * are failures. Before a read each block of the buffer gets a random nonce in its last 16
- * bytes; a nonce still there afterwards is a block that was not sent.
+ * are failures: the wire counts what comes and where it goes.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -145,11 +144,6 @@ static void lun_break(struct lun *lun, int error, const char *why);
 
 static void slot_send(struct slot *slot)
 {
-    if (slot->request->op == BLOCK_READ) {
-        uint64_t halves[2] = { lun_random(slot->lun), lun_random(slot->lun) };
-        block_iscsi_nonces_write(
-                &slot->command, &slot->room, slot->lun->base.block_size, halves);
-    }
     slot->state = SLOT_FLYING;
     initiator_send(&slot->lun->initiator, &slot->command);
 }
@@ -239,21 +233,19 @@ static void slot_taken(struct slot *slot)
     int64_t residual = slot->command.answer.residual;
 
     if (request->op == BLOCK_EXTENTS) {
-        unsigned came = COMMAND_STATUS;
-        if (residual > 0)
-            came = residual < came ? came - (unsigned)residual : 0;
-        request->extents_count =
-                facts_extents(&lun->facts, lun->status, came, request->offset,
-                        request->length, request->extents, request->extents_max);
+        request->extents_count = facts_extents(&lun->facts, lun->status,
+                slot->command.moved, request->offset, request->length, request->extents,
+                request->extents_max);
         slot_good(slot);
     } else if (residual != 0) {
         block_set_words(
                 &lun->base, "GOOD with a residual of %lld bytes", (long long)residual);
         slot_fail(slot, EIO);
-    } else if (request->op == BLOCK_READ &&
-            !block_iscsi_nonces_gone(
-                    &slot->command, &slot->room, lun->base.block_size)) {
-        block_set_words(&lun->base, "GOOD, but some of the data never came");
+    } else if (slot->command.moved != slot->command.length) {
+        block_set_words(&lun->base,
+                request->op == BLOCK_READ
+                        ? "GOOD, but some of the data never came"
+                        : "GOOD, but some of the data was never asked for");
         slot_fail(slot, EIO);
     } else {
         slot_good(slot);
@@ -693,8 +685,7 @@ static void initiator_up(struct initiator *initiator, const struct fault *fault)
         opening_fail(lun, fault);
     } else if (lun->spec->barrier && lun->spec->writable) {
         lun_enter(lun, RESETTING, lun->io_timeout_ms);
-        if (initiator_reset(initiator) != 0)
-            opening_fail_words(lun, -ENOMEM, "no memory for a logical unit reset");
+        initiator_reset(initiator);
     } else {
         probe_begin(lun);
     }

@@ -6,8 +6,6 @@
 
 #include "replica/base/checked.h"
 
-enum { IOV_LIMIT = 1024 /* of readv() */ };
-
 static const uint8_t zeros[4096]; /* the data of WRITE SAME */
 
 static void put_be32(uint8_t *p, uint32_t value)
@@ -50,7 +48,7 @@ static void buffer_put(struct initiator_command *command, struct command_room *r
     command->iovcnt = 1;
 }
 
-/** A copy of the caller's vector: the library shortens elements for a while. */
+/** A copy of the caller's vector, without its empty elements. */
 static int vector_put(struct initiator_command *command, struct command_room *room,
         const struct block_request *request)
 {
@@ -68,11 +66,11 @@ static int vector_put(struct initiator_command *command, struct command_room *ro
         iov = room->many;
     }
     for (int i = 0; i < request->iovcnt; i++)
-        if (request->iov[i].iov_len) /* the library cannot pass over an empty one */
+        if (request->iov[i].iov_len)
             iov[count++] = request->iov[i];
     command->iov = iov;
     command->iovcnt = count;
-    return count <= IOV_LIMIT ? 0 : -EINVAL;
+    return count <= WIRE_PIECES ? 0 : -EINVAL;
 }
 
 /** With UNMAP: gives the blocks back if they read as zeros then, else writes zeros. */
@@ -167,119 +165,4 @@ void command_room_free(struct command_room *room)
     free(room->many);
     room->many = NULL;
     room->many_room = 0;
-}
-
-/* -- nonces --------------------------------------------------------------------------- */
-
-/** A run of whole blocks in one buffer: the place of its first nonce, how many there are. */
-struct row {
-    uint8_t *first;
-    size_t count;
-};
-
-/** A position in a vector of buffers. */
-struct place {
-    const struct iovec *iov;
-    size_t at;
-};
-
-static void place_forward(struct place *place, size_t bytes)
-{
-    place->at += bytes;
-    while (place->at && place->at >= place->iov->iov_len) {
-        place->at -= place->iov->iov_len;
-        place->iov++;
-    }
-}
-
-/** The nonce of a block at @place that is split between buffers: written, or compared, true
-    when all of it is there. */
-static bool split_touch(struct place place, size_t block_size,
-        const uint8_t nonce[COMMAND_NONCE], bool write)
-{
-    place_forward(&place, block_size - COMMAND_NONCE);
-    for (size_t done = 0; done < COMMAND_NONCE;) {
-        size_t n = min_u64(COMMAND_NONCE - done, place.iov->iov_len - place.at);
-        uint8_t *bytes = (uint8_t *)place.iov->iov_base + place.at;
-        if (write)
-            memcpy(bytes, nonce + done, n);
-        else if (memcmp(bytes, nonce + done, n) != 0)
-            return false;
-        done += n;
-        if (done < COMMAND_NONCE)
-            place_forward(&place, n);
-    }
-    return true;
-}
-
-/* Most of what a nonce costs is the wait for its cache line. Both loops go through the whole
-   row without a branch or a call on what they find, so that many lines are under way. */
-
-static void row_write(
-        struct row row, size_t block_size, const uint8_t nonce[COMMAND_NONCE])
-{
-    uint64_t halves[2];
-
-    memcpy(halves, nonce, sizeof halves);
-    for (; row.count > 0; row.count--, row.first += block_size)
-        memcpy(row.first, halves, sizeof halves);
-}
-
-/** True when the nonce is in one of them. */
-static bool row_holds(
-        struct row row, size_t block_size, const uint8_t nonce[COMMAND_NONCE])
-{
-    uint64_t halves[2], found[2];
-    bool holds = false;
-
-    memcpy(halves, nonce, sizeof halves);
-    for (; row.count > 0; row.count--, row.first += block_size) {
-        memcpy(found, row.first, sizeof found);
-        holds |= ((found[0] ^ halves[0]) | (found[1] ^ halves[1])) == 0;
-    }
-    return holds;
-}
-
-/** The whole blocks from @place on in its buffer; none when the next one is split. */
-static struct row row_at(struct place place, size_t block_size)
-{
-    size_t whole = (place.iov->iov_len - place.at) / block_size;
-    uint8_t *block = (uint8_t *)place.iov->iov_base + place.at;
-
-    return (struct row){ block + block_size - COMMAND_NONCE, whole };
-}
-
-/** Write the nonces of all blocks, or look for them: true when one is there. */
-static bool nonces_touch(const struct initiator_command *command,
-        const struct command_room *room, uint32_t block_size, bool write)
-{
-    struct place place = { command->iov, 0 };
-    bool holds = false;
-
-    for (size_t left = command->length / block_size, n; left > 0; left -= n) {
-        struct row row = row_at(place, block_size);
-        n = row.count ? row.count : 1;
-        if (row.count == 0)
-            holds |= split_touch(place, block_size, room->nonce, write);
-        else if (write)
-            row_write(row, block_size, room->nonce);
-        else
-            holds |= row_holds(row, block_size, room->nonce);
-        if (left > n)
-            place_forward(&place, n * block_size);
-    }
-    return holds;
-}
-
-void block_iscsi_nonces_write(const struct initiator_command *command,
-        struct command_room *room, uint32_t block_size, const uint64_t random[2])
-{
-    memcpy(room->nonce, random, COMMAND_NONCE);
-    (void)nonces_touch(command, room, block_size, true);
-}
-
-bool block_iscsi_nonces_gone(const struct initiator_command *command,
-        const struct command_room *room, uint32_t block_size)
-{
-    return !nonces_touch(command, room, block_size, false);
 }

@@ -1,4 +1,4 @@
-/* replica/block/iscsi_command.h - SCSI commands made from requests, and the nonces of reads.
+/* replica/block/iscsi_command.h - SCSI commands made from requests.
  *
  * Private to the driver. Pure but for realloc(); one loop's thread.
  */
@@ -15,7 +15,6 @@
 
 enum {
     COMMAND_FEW = 8, /* iovec elements held without allocating */
-    COMMAND_NONCE = 16, /* bytes */
     COMMAND_STATUS =
             128 << 10, /* bytes of GET LBA STATUS: mostly the whole map at once */
     COMMAND_REQUEST_MAX = 1 << 30, /* bytes of one read or write */
@@ -27,7 +26,6 @@ struct command_room {
     struct iovec *many; /* grown when a request needs more, kept for the next one */
     int many_room;
     uint8_t parameter[24]; /* of UNMAP */
-    uint8_t nonce[COMMAND_NONCE];
 };
 
 /**
@@ -42,16 +40,5 @@ int block_iscsi_command(struct initiator_command *command, struct command_room *
 void block_iscsi_command_flush(struct initiator_command *command);
 
 void command_room_free(struct command_room *room);
-
-/**
- * A new nonce, made from @random, into the last 16 bytes of every block of the buffers of
- * @command, which reads.
- */
-void block_iscsi_nonces_write(const struct initiator_command *command,
-        struct command_room *room, uint32_t block_size, const uint64_t random[2]);
-
-/** True when no block holds its nonce any more: every one was overwritten. */
-bool block_iscsi_nonces_gone(const struct initiator_command *command,
-        const struct command_room *room, uint32_t block_size);
 
 #endif

@@ -1,27 +1,22 @@
-/* The one file that knows libiscsi (1.19). What it may be asked, and what not:
+/* The one file that knows libiscsi (1.19), which connects and logs in here, and no more:
  *
- * - Its timeouts corrupt data (a timed-out command frees the PDU that is half sent), so one
- *   is set for the login alone; its reconnect replays commands under a new ISID, so it is off
- *   and a lost session is lost.
- * - It reports a lost session in many ways: a negative result, cancelled commands, or
- *   nothing at all while the descriptor stays readable. All of them end in in->lost, and
- *   the last is found by looking at the socket when nothing comes of being called.
+ * - Its timeouts corrupt data (a timed-out command frees the PDU that is half sent), its
+ *   cancelled commands leave holes in the numbers, its reconnect replays commands under a
+ *   new ISID, short data passes for success with it, and it wants two system calls a PDU.
+ *   Hence from the login on the socket is iscsi_wire.c's, and the library only keeps it.
+ * - What the login agreed on it does not tell: every login response is looked at while it
+ *   still stands in the socket, whole, before the library is called to read it.
+ * - It reports a lost connection in many ways. All of them end in in->lost.
  * - Its callbacks run deep inside it. They only note what happened; the owner hears of it
  *   after the library has returned, so that the owner may do anything, dropping included.
- * - Its commands are made from our own CDBs with our own buffers as iovecs, so that a target
- *   never decides how much we allocate. Its sense data is parsed by us: the library reads
- *   past the end of a short one.
  * - A target that goes on without asking for CHAP is not refused by it, mutual CHAP or not;
  *   nothing can be done about that from outside: a portal is trusted or it is not listed.
- * - It sends a PDU as two small segments; the socket is corked around a turn that sends.
  */
 #include "replica/block/iscsi_initiator.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <iscsi/iscsi.h>
-#include <iscsi/scsi-lowlevel.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -34,11 +29,12 @@
 #include "replica/base/scope.h"
 #include "replica/block/address.h"
 
-static_assert(sizeof(struct scsi_iovec) == sizeof(struct iovec) &&
-                offsetof(struct scsi_iovec, iov_len) == offsetof(struct iovec, iov_len),
-        "the library's iovec is the system's");
-
-enum { SUSPICIOUS_TURNS = 64 }; /* fruitless calls before the socket is looked at */
+enum {
+    LOGIN_MOST = TERMS_HEADER + 255 * 4 + 8192, /* bytes of a login response */
+    /* Bytes read in one turn of the loop: about what the caches of one core hold, so that
+       what was read is sent on while it is still there, and others have their turn. */
+    RECEIVE_TURN = 512 << 10
+};
 
 /**
  * Before main(), while there is one thread: LIBISCSI_* changes the library's behaviour and
@@ -65,62 +61,6 @@ __attribute__((constructor)) static void environment_clear(void)
 }
 
 /* -- inside the library -------------------------------------------------------------- */
-
-static void list_remove(struct initiator *in, struct initiator_command *command)
-{
-    if (command->previous)
-        command->previous->next = command->next;
-    else
-        in->flying = command->next;
-    if (command->next)
-        command->next->previous = command->previous;
-    command->next = command->previous = NULL;
-    if (command->direction == INITIATOR_OUT)
-        in->writing--;
-}
-
-static void answer_take(
-        struct scsi_answer *answer, int status, const struct scsi_task *task)
-{
-    unsigned said, came;
-
-    *answer = (struct scsi_answer){ .status = (uint8_t)status };
-    if (task->residual_status == SCSI_RESIDUAL_UNDERFLOW)
-        answer->residual = (int64_t)task->residual;
-    else if (task->residual_status == SCSI_RESIDUAL_OVERFLOW)
-        answer->residual = -(int64_t)task->residual;
-    if (status != SCSI_STATUS_CHECK_CONDITION || !task->datain.data ||
-            task->datain.size < 2)
-        return;
-    /* The data segment is the length of the sense data in two bytes, then the sense data. */
-    came = (unsigned)task->datain.size - 2;
-    said = (unsigned)task->datain.data[0] << 8 | task->datain.data[1];
-    if (said > came)
-        return; /* torn: as good as none */
-    answer->sense_length = said < SENSE_KEEP ? said : SENSE_KEEP;
-    memcpy(answer->sense, task->datain.data + 2, answer->sense_length);
-}
-
-static void command_ended(
-        struct iscsi_context *context, int status, void *data, void *private_data)
-{
-    struct initiator_command *command = private_data;
-    struct initiator *in = command->initiator;
-
-    (void)context;
-    (void)data; /* NULL for some: the task is remembered instead */
-    if (status >= 0 && status <= 0xff) {
-        answer_take(&command->answer, status, command->task);
-        list_remove(in, command);
-        *in->finished_end = command;
-        in->finished_end = &command->next;
-        in->idle_turns = 0;
-    } else { /* cancelled, timed out, or an answer that is none: no more of this session */
-        in->lost = true;
-    }
-    scsi_free_scsi_task(command->task);
-    command->task = NULL;
-}
 
 /** The number in brackets at the end of the library's message: login class and detail. */
 static unsigned login_status(const char *text)
@@ -189,71 +129,19 @@ static void connect_ended(
         in->logging_in = true;
 }
 
-static void reset_ended(
-        struct iscsi_context *context, int status, void *data, void *private_data)
-{
-    struct initiator *in = private_data;
-    uint32_t response = 0xff;
-
-    (void)context;
-    if (status != SCSI_STATUS_GOOD) {
-        in->lost = true;
-        return;
-    }
-    if (data)
-        memcpy(&response, data, sizeof(response));
-    in->reset_result = response == 0 ? 0 : -EIO;
-    in->reset_done = true;
-}
-
-static void logout_ended(
-        struct iscsi_context *context, int status, void *data, void *private_data)
-{
-    struct initiator *in = private_data;
-
-    (void)context;
-    (void)status;
-    (void)data;
-    in->logout_done = true;
-}
-
 /* -- around the library -------------------------------------------------------------- */
-
-static void cork(struct initiator *in, int on)
-{
-    (void)setsockopt(in->fd, IPPROTO_TCP, TCP_CORK, &on, sizeof(on));
-}
 
 /** One call of the library, which notes what it did in @in. */
 static void service(struct initiator *in, int events)
 {
-    /* A lone small command is one segment anyway. */
-    bool corked = (events & POLLOUT) &&
-            (in->writing || iscsi_out_queue_length(in->context) > 1);
-
     in->inside = true;
-    in->idle_turns++;
-    if (corked)
-        cork(in, 1);
     if (iscsi_service(in->context, events) < 0)
         in->lost = true;
-    if (corked)
-        cork(in, 0);
     if (iscsi_get_fd(in->context) != in->fd) /* it closed it, or opened another */
         in->lost = true;
     if (in->lost && !in->login_done)
         login_failed(in, iscsi_get_error(in->context));
     in->inside = false;
-}
-
-/** False when the far side is gone, though the library did not notice. */
-static bool socket_lives(struct initiator *in)
-{
-    char byte;
-    ssize_t n = recv(in->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
-
-    in->idle_turns = 0;
-    return n > 0 || (n < 0 && (errno == EAGAIN || errno == EINTR));
 }
 
 /** Until the login the library connects: its errno is asked for before it can swallow it. */
@@ -271,39 +159,70 @@ static bool connection_failed(struct initiator *in)
     return true;
 }
 
+static void low_mark(struct initiator *in, size_t bytes)
+{
+    int mark = (int)bytes;
+
+    in->login_mark = bytes;
+    (void)setsockopt(in->fd, SOL_SOCKET, SO_RCVLOWAT, &mark, sizeof(mark));
+}
+
+/**
+ * Look at the login response in the socket. False while it is not whole: the socket is
+ * not readable before it is, or has ended.
+ */
+static bool login_look(struct initiator *in)
+{
+    uint8_t bytes[LOGIN_MOST];
+    ssize_t n = recv(in->fd, bytes, sizeof(bytes), MSG_PEEK | MSG_DONTWAIT);
+    size_t had = n > 0 ? (size_t)n : 0, want = TERMS_HEADER;
+
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return false;
+    if (had >= want)
+        want = terms_pdu_length(bytes);
+    if (had < want && want <= LOGIN_MOST && n > 0 && in->login_mark != want) {
+        low_mark(in, want);
+        return false;
+    }
+    low_mark(in, 1);
+    if (had < want) /* it ended, or says too much: the library will tell */
+        in->lost = want > LOGIN_MOST;
+    else if (terms_take(&in->terms, bytes, had) != 0)
+        in->lost = true;
+    if (in->lost)
+        fault_set(&in->login_fault, -EIO, "the target's login answer makes no sense");
+    return true;
+}
+
+/* -- the session ---------------------------------------------------------------------- */
+
 static void deliver(struct initiator *in)
 {
     struct initiator_command *command;
 
-    while ((command = in->finished)) {
-        in->finished = command->next;
-        if (!in->finished)
-            in->finished_end = &in->finished;
-        command->next = NULL;
+    while (in->context && (command = wire_list_take(&in->wire.finished)))
         command->done(command);
-    }
 }
 
-/** Tell the owner what the library noted. The owner may drop in any of these. */
-static void notify(struct initiator *in, bool was_up)
+/** Tell the owner what happened. The owner may drop in any of these. */
+static void notify(struct initiator *in)
 {
-    static const struct fault none;
-
     deliver(in);
-    if (in->context && in->login_done && !was_up && !in->lost)
-        in->up(in, &none);
-    if (in->context && in->reset_done) {
-        in->reset_done = false;
-        in->was_reset(in, in->reset_result);
+    if (in->context && in->wire.reset_done) {
+        in->wire.reset_done = false;
+        in->was_reset(in, in->wire.reset_result);
     }
-    if (in->context && in->logout_done) {
-        in->logout_done = false;
+    if (in->context && in->wire.logout_done) {
+        in->wire.logout_done = false;
         in->logged_out(in);
     }
 }
 
-static void session_lost(struct initiator *in, bool was_up)
+static void session_lost(struct initiator *in)
 {
+    bool was_up = in->login_done;
+
     initiator_drop(in);
     if (was_up) {
         in->down(in, "the session was lost");
@@ -316,59 +235,87 @@ static void session_lost(struct initiator *in, bool was_up)
 
 static void watch_update(struct initiator *in)
 {
-    int wanted = iscsi_which_events(in->context);
-    unsigned events = ((wanted & POLLIN) ? (unsigned)LOOP_READABLE : 0u) |
-            ((wanted & POLLOUT) ? (unsigned)LOOP_WRITABLE : 0u);
+    unsigned events = LOOP_READABLE | (in->wire.blocked ? (unsigned)LOOP_WRITABLE : 0u);
+    int wanted;
 
+    if (!in->login_done) {
+        wanted = iscsi_which_events(in->context);
+        events = ((wanted & POLLIN) ? (unsigned)LOOP_READABLE : 0u) |
+                ((wanted & POLLOUT) ? (unsigned)LOOP_WRITABLE : 0u);
+    }
     /* 0 means "sleep and ask again", which the library says only of its own reconnects. */
     if (events == 0 || loop_watch_set(in->loop, &in->watch, in->fd, events) != 0)
         in->lost = true;
 }
 
-static void turn(struct initiator *in, int events)
+static void turn_end(struct initiator *in)
 {
-    bool was_up = in->login_done;
-
-    in->turning = true;
-    service(in, events);
-    notify(in, was_up);
-    was_up = in->login_done;
-    if (in->context && !in->lost && iscsi_out_queue_length(in->context) > 0 &&
-            (iscsi_which_events(in->context) & POLLOUT)) {
-        service(in,
-                POLLOUT); /* what the answers gave rise to goes out in the same turn */
-        notify(in, was_up);
-    }
-    in->turning = false;
-    if (in->context && !in->lost)
+    if (in->context && !in->lost && !in->wire.lost)
         watch_update(in);
-    if (in->context && in->lost)
-        session_lost(in, was_up);
+    if (in->context && (in->lost || in->wire.lost))
+        session_lost(in);
+}
+
+/** Read, tell, and send what the answers gave rise to in the same turn. */
+static void turn(struct initiator *in, bool readable)
+{
+    in->turning = true;
+    if (readable)
+        wire_receive(&in->wire, RECEIVE_TURN);
+    notify(in);
+    if (in->context && !in->wire.lost)
+        wire_send(&in->wire);
+    if (in->context)
+        notify(in);
+    in->turning = false;
+    turn_end(in);
+}
+
+static void login_turn(struct initiator *in, unsigned events)
+{
+    static const struct fault none;
+    int poll_events = ((events & LOOP_READABLE) ? POLLIN : 0) |
+            ((events & LOOP_WRITABLE) ? POLLOUT : 0);
+
+    if (connection_failed(in)) {
+        session_lost(in);
+        return;
+    }
+    if ((poll_events & POLLIN) && in->logging_in && !login_look(in))
+        poll_events &= ~POLLIN;
+    if (poll_events && !in->lost)
+        service(in, poll_events);
+    if (in->login_done && !in->terms.told)
+        in->lost = true; /* cannot be: nothing was read but what had been looked at */
+    if (in->login_done && !in->lost) {
+        wire_begin(&in->wire, in->fd, in->lun, &in->terms);
+        in->turning = true;
+        in->up(in, &none);
+        in->turning = false;
+        if (in->context) {
+            turn(in, false);
+            return;
+        }
+    }
+    turn_end(in);
 }
 
 static void watch_ready(struct loop_watch *watch, unsigned events)
 {
     struct initiator *in = container_of(watch, struct initiator, watch);
-    int poll_events = ((events & LOOP_READABLE) ? POLLIN : 0) |
-            ((events & LOOP_WRITABLE) ? POLLOUT : 0);
 
-    if (connection_failed(in) ||
-            ((events & LOOP_READABLE) && in->login_done &&
-                    (!in->flying || in->idle_turns >= SUSPICIOUS_TURNS) &&
-                    !socket_lives(in)))
-        session_lost(in, in->login_done);
+    if (in->login_done)
+        turn(in, (events & LOOP_READABLE) != 0);
     else
-        turn(in, poll_events);
+        login_turn(in, events);
 }
 
 static void flush_run(struct loop_task *task)
 {
     struct initiator *in = container_of(task, struct initiator, flush);
 
-    if (in->context && iscsi_out_queue_length(in->context) > 0)
-        turn(in, POLLOUT);
-    else if (in->context && in->lost)
-        session_lost(in, in->login_done);
+    if (in->context && in->login_done && (in->wire.lost || !in->wire.blocked))
+        turn(in, false);
 }
 
 static void flush_soon(struct initiator *in)
@@ -386,6 +333,7 @@ static void options_set(struct initiator *in, const struct block_spec *spec)
     iscsi_set_log_level(context, 0);
     iscsi_set_noautoreconnect(context, 1);
     iscsi_set_session_type(context, ISCSI_SESSION_NORMAL);
+    (void)iscsi_set_header_digest(context, ISCSI_HEADER_DIGEST_NONE);
     iscsi_set_targetname(context, spec->target);
     iscsi_set_isid_random(context, (uint32_t)(spec->isid >> 16) & 0xffffff,
             (uint32_t)spec->isid & 0xffff);
@@ -427,10 +375,9 @@ int initiator_connect(
     int result;
 
     in->fd = -1;
-    /* The library writes the number as it is: peripheral addressing below 256, flat above. */
+    /* Peripheral addressing below 256, flat above. */
     in->lun = spec->lun < 256 ? spec->lun : 0x4000 | spec->lun;
-    in->flying = in->finished = NULL;
-    in->finished_end = &in->finished;
+    terms_init(&in->terms);
     in->watch.ready = watch_ready;
     in->flush.run = flush_run;
     in->context = iscsi_create_context(spec->initiator);
@@ -445,53 +392,26 @@ int initiator_connect(
 
 void initiator_send(struct initiator *in, struct initiator_command *command)
 {
-    static const int directions[] = { SCSI_XFER_NONE, SCSI_XFER_READ, SCSI_XFER_WRITE };
-    struct scsi_task *task;
-
-    check(in->context && !command->task && !command->next && !command->previous);
+    check(in->context && in->login_done && !command->next);
     command->initiator = in;
     command->answer = (struct scsi_answer){ .lost = true };
-    command->next = in->flying;
-    if (in->flying)
-        in->flying->previous = command;
-    in->flying = command;
-    if (command->direction == INITIATOR_OUT)
-        in->writing++;
+    wire_queue(&in->wire, command);
     flush_soon(in);
-
-    task = scsi_create_task((int)command->cdb_size, command->cdb,
-            directions[command->direction], (int)command->length);
-    if (!task) {
-        in->lost = true; /* out of memory: the flush finds it */
-        return;
-    }
-    if (command->direction == INITIATOR_IN)
-        scsi_task_set_iov_in(task, (struct scsi_iovec *)command->iov, command->iovcnt);
-    else if (command->direction == INITIATOR_OUT)
-        scsi_task_set_iov_out(task, (struct scsi_iovec *)command->iov, command->iovcnt);
-    command->task = task;
-    if (iscsi_scsi_command_async(
-                in->context, (int)in->lun, task, command_ended, NULL, command) != 0) {
-        scsi_free_scsi_task(task);
-        command->task = NULL;
-        in->lost = true;
-    }
 }
 
-int initiator_reset(struct initiator *in)
+void initiator_reset(struct initiator *in)
 {
-    check(in->context && !in->flying);
-    if (iscsi_task_mgmt_lun_reset_async(in->context, in->lun, reset_ended, in) != 0)
-        return -ENOMEM;
+    check(in->context && in->login_done && in->wire.outstanding == 0);
+    wire_queue_reset(&in->wire);
     flush_soon(in);
-    return 0;
 }
 
 int initiator_logout(struct initiator *in)
 {
     check(in->context);
-    if (iscsi_logout_async(in->context, logout_ended, in) != 0)
-        return -ENOMEM;
+    if (!in->login_done)
+        return -ENOTCONN;
+    wire_queue_logout(&in->wire);
     flush_soon(in);
     return 0;
 }
@@ -508,7 +428,7 @@ void initiator_drop(struct initiator *in)
     loop_watch_stop(in->loop, &in->watch);
     if (in->fd >= 0)
         (void)setsockopt(in->fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
-    in->inside = true; /* its last callbacks: commands cancelled, tasks freed */
+    in->inside = true; /* its last callbacks: a login cancelled */
     /* The library does not wipe its copies of the secrets. */
     iscsi_set_initiator_username_pwd(context, "", "");
     iscsi_set_target_username_pwd(context, "", "");
@@ -518,13 +438,11 @@ void initiator_drop(struct initiator *in)
     in->fd = -1;
     in->lost = true;
 
-    deliver(in); /* what was answered before the end */
-    while ((command = in->flying)) {
-        list_remove(in, command);
-        if (command->task) { /* its callback never came */
-            scsi_free_scsi_task(command->task);
-            command->task = NULL;
-        }
+    if (!in->login_done)
+        return;
+    while ((command = wire_list_take(&in->wire.finished))) /* answered before the end */
+        command->done(command);
+    while ((command = wire_take_lost(&in->wire))) {
         command->answer.lost = true;
         command->done(command);
     }

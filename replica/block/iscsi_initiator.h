@@ -1,9 +1,11 @@
-/* replica/block/iscsi_initiator.h - one iSCSI session with one target, over libiscsi.
+/* replica/block/iscsi_initiator.h - one iSCSI session with one target.
  *
- * Private to the driver. iscsi_initiator.c is the only file of the house that knows libiscsi;
- * reliability.md section 4 lists what that library does behind one's back, and this face is
- * the way round it: no reconnect, no timeouts of the library's, no redirect, no strings of
- * a user's into its parsers. It keeps no time: who waits, gives up with initiator_drop().
+ * Private to the driver. libiscsi connects and logs in, iscsi_wire.h does the rest.
+ * iscsi_initiator.c is the only file of the house that knows libiscsi; reliability.md
+ * section 4 lists what that library does behind one's back, and this face is the way round
+ * it: no reconnect, no timeouts of the library's, no redirect, no strings of a user's into
+ * its parsers, none of its data path. It keeps no time: who waits, gives up with
+ * initiator_drop().
  *
  * One loop's thread. The struct is embedded in its owner's, which outlives the last callback.
  * Callbacks come from the loop, never from inside a call of this face but initiator_drop().
@@ -16,37 +18,12 @@
 #include <sys/uio.h>
 
 #include "replica/base/fault.h"
-#include "replica/block/iscsi_sense.h"
+#include "replica/block/iscsi_terms.h"
+#include "replica/block/iscsi_wire.h"
 #include "replica/block/open.h"
 #include "replica/loop/loop.h"
 
-struct initiator;
 struct iscsi_context;
-struct scsi_task;
-
-enum initiator_direction { INITIATOR_NONE, INITIATOR_IN, INITIATOR_OUT };
-
-/**
- * One SCSI command. Owned by the caller until @done, with @iov and its buffers; the library
- * writes to the elements of @iov meanwhile. No element is empty; their lengths sum to
- * @length.
- */
-struct initiator_command {
-    uint8_t cdb[16];
-    unsigned cdb_size; /* 6, 10, 12 or 16 */
-    enum initiator_direction direction;
-    uint32_t length; /* bytes to transfer */
-    struct iovec *iov;
-    int iovcnt;
-    void (*done)(struct initiator_command *);
-
-    struct scsi_answer answer; /* set when done */
-
-    /* the initiator's */
-    struct initiator *initiator;
-    struct initiator_command *next, *previous;
-    struct scsi_task *task;
-};
 
 struct initiator {
     /* The owner's, set before initiator_connect(). */
@@ -65,16 +42,15 @@ struct initiator {
     struct loop_watch watch;
     struct loop_task flush;
     int fd;
-    unsigned lun; /* as libiscsi wants it */
-    unsigned writing; /* commands in @flying that send data */
-    unsigned idle_turns; /* calls of the library in a row that ended no command */
+    unsigned lun; /* as it stands on the wire */
+    size_t login_mark; /* bytes of a login response that are waited for */
     bool inside; /* the library is on the stack */
     bool turning; /* a turn is on the stack: it sends what is queued meanwhile */
     bool lost; /* found out inside the library */
-    bool logging_in, login_done, reset_done, logout_done;
+    bool logging_in, login_done;
     struct fault login_fault;
-    int reset_result;
-    struct initiator_command *flying, *finished, **finished_end;
+    struct login_terms terms;
+    struct wire wire; /* once the login is done */
 };
 
 /**
@@ -87,10 +63,11 @@ int initiator_connect(
 /** Queue a command. Any time between up and drop; sent by the end of this loop turn. */
 void initiator_send(struct initiator *in, struct initiator_command *command);
 
-/** Ask for a LOGICAL UNIT RESET; no command may be outstanding. Returns 0 or -ENOMEM. */
-int initiator_reset(struct initiator *in);
+/** Ask for a LOGICAL UNIT RESET; no command may be outstanding. */
+void initiator_reset(struct initiator *in);
 
-/** Ask for an orderly end. Returns 0 (then @logged_out, or @down) or -ENOMEM. */
+/** Ask for an orderly end. Returns 0 (then @logged_out, or @down), -ENOTCONN before the
+    login. */
 int initiator_logout(struct initiator *in);
 
 /**

@@ -162,12 +162,9 @@ static void step_good(struct probe *probe)
 {
     struct fault fault = { 0 };
     const struct probe_step *step = &steps[probe->step];
-    int64_t residual = probe->command.answer.residual;
-    unsigned came = step->length;
 
-    if (residual > 0) /* less than asked for is the rule for parameter data */
-        came = residual < came ? came - (unsigned)residual : 0;
-    if (step->take(probe, came, &fault) == 0)
+    /* Less than asked for is the rule for parameter data. */
+    if (step->take(probe, probe->command.moved, &fault) == 0)
         probe_next(probe);
     else
         probe->done(probe, &fault);

@@ -1,10 +1,8 @@
-/* SCSI commands as bytes, and nonces over vectors cut anywhere. */
+/* SCSI commands as bytes. */
 #include <criterion/criterion.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "replica/block/iscsi_command.h"
-#include "tests/support/seed.h"
 
 static struct initiator_command command;
 static struct command_room room;
@@ -70,59 +68,4 @@ Test(command, a_discard_that_need_not_zero_is_an_unmap)
     base.caps = BLOCK_DISCARD_ZEROES;
     cr_assert(make(BLOCK_DISCARD, 1536, 1024, 0) == 0);
     cr_assert_eq(command.cdb[0], 0x93);
-}
-
-/** Cuts @length bytes anywhere, single bytes and empty pieces too. */
-static int cut(
-        uint64_t *seed, struct iovec *iov, int most, uint8_t *bytes, size_t length)
-{
-    int count = 0;
-
-    while (length && count < most - 1) {
-        size_t n = seed_below(seed, 4) ? seed_below(seed, 40) : seed_below(seed, 3000);
-        n = n < length ? n : length;
-        iov[count++] = (struct iovec){ bytes, n };
-        bytes += n;
-        length -= n;
-    }
-    iov[count++] = (struct iovec){ bytes, length };
-    return count;
-}
-
-static void nonces_play(uint64_t *seed, uint32_t block_size)
-{
-    size_t blocks = 1 + seed_below(seed, 6), length = blocks * block_size;
-    uint8_t *bytes = malloc(length), *before = malloc(length);
-    struct iovec iov[200];
-    struct block_request request = { .op = BLOCK_READ, .length = length, .iov = iov };
-    uint64_t random[2] = { seed_next(seed), seed_next(seed) };
-
-    seed_fill(seed, bytes, length);
-    memcpy(before, bytes, length);
-    base.block_size = block_size;
-    request.iovcnt = cut(seed, iov, 200, bytes, length);
-    cr_assert(block_iscsi_command(&command, &room, &base, &facts, &request, NULL) == 0);
-    block_iscsi_nonces_write(&command, &room, block_size, random);
-    for (size_t i = 0; i < length; i++)
-        if (i % block_size < block_size - COMMAND_NONCE)
-            cr_assert(bytes[i] == before[i], "byte %zu is no nonce's", i);
-    for (size_t b = 0; b < blocks; b++)
-        cr_assert(memcmp(bytes + (b + 1) * block_size - COMMAND_NONCE, random,
-                          COMMAND_NONCE) == 0);
-    for (size_t b = 0; b < blocks; b++) { /* each block that comes is needed */
-        cr_assert(!block_iscsi_nonces_gone(&command, &room, block_size));
-        memcpy(bytes + b * block_size, before + b * block_size, block_size);
-    }
-    cr_assert(block_iscsi_nonces_gone(&command, &room, block_size));
-    free(bytes);
-    free(before);
-}
-
-Test(command, nonces_stand_at_the_end_of_every_block_however_it_is_cut)
-{
-    uint64_t seed = seed_take("nonces");
-
-    for (int i = 0; i < 5000; i++)
-        nonces_play(&seed, i % 2 ? 512 : 4096);
-    command_room_free(&room);
 }
