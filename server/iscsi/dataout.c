@@ -1,0 +1,329 @@
+/* Data-out: what comes with the command, what follows it unasked, and what R2T asks for
+ * (RFC 7143 4.2.5.2, 11.7, 11.8).
+ *
+ * A task has one buffer at a time, of what the unit wants or will want. R2T is sent when the
+ * buffer is there, so that data which was asked for always has a place. At error recovery
+ * level 0 data comes in order: each PDU must name what is exactly next, or the connection
+ * ends. */
+#include <string.h>
+
+#include "replica/base/check.h"
+#include "replica/base/scope.h"
+#include "server/iscsi/inside.h"
+
+/* -- buffers ------------------------------------------------------------------------------- */
+
+static struct connection *connection_of(const struct task *task)
+{
+    return task->session->connection;
+}
+
+/* The connection stands still until this comes; it goes on from its own post, for the
+   buffer is handed to us in the middle of somebody's giving it back. */
+static void on_room(struct buffer_wait *wait, struct buffer *buffer)
+{
+    struct task *task = container_of(wait, struct task, wait);
+
+    task->in = buffer;
+    connection_resume_later(connection_of(task));
+}
+
+enum verdict dataout_room(struct connection *connection, struct task *task,
+        uint32_t offset, uint32_t size)
+{
+    struct buffer_pool *pool = connection->hall->buffers;
+
+    if (size > BUFFER_LARGE)
+        size = BUFFER_LARGE;
+    task->in_at = offset;
+    task->in_length = 0;
+    task->in = buffer_take(pool, size);
+    if (task->in)
+        return TAKE;
+    connection->in.state = RECEIVE_BUFFER_WAIT;
+    task->wait.ready = on_room;
+    buffer_wait_start(pool, &task->wait, size);
+    return LATER;
+}
+
+static void late_add(struct session *session, uint32_t ttt)
+{
+    session->late[session->late_next++ % LATE] = ttt;
+}
+
+static bool late_is(const struct session *session, uint32_t ttt)
+{
+    for (unsigned i = 0; ttt != PDU_NO_TAG && i < LATE; i++)
+        if (session->late[i] == ttt)
+            return true;
+    return false;
+}
+
+void dataout_forget(struct task *task)
+{
+    if (task->wait.pool)
+        buffer_wait_cancel(&task->wait);
+    if (task->in)
+        buffer_give(task->in);
+    if (task->spare)
+        buffer_give(task->spare);
+    task->in = task->spare = NULL;
+    for (unsigned i = 0; i < task->r2ts; i++)
+        late_add(task->session, task->r2t[i].ttt);
+    task->r2ts = 0;
+    task->jobs &= (uint8_t)~JOB_R2T;
+    task->want_length = 0;
+}
+
+/* -- what the unit wants ------------------------------------------------------------------- */
+
+static void on_wanted(struct buffer_wait *wait, struct buffer *buffer)
+{
+    struct task *task = container_of(wait, struct task, wait);
+
+    task->spare = buffer;
+    connection_resume_later(connection_of(task));
+}
+
+/* A buffer of @size bytes, now or by a later call of dataout_check(). */
+static struct buffer *spare_take(struct task *task, uint32_t size)
+{
+    struct buffer_pool *pool = connection_of(task)->hall->buffers;
+    struct buffer *buffer = task->spare;
+
+    task->spare = NULL;
+    if (buffer || task->wait.pool)
+        return buffer;
+    buffer = buffer_take(pool, size);
+    if (!buffer) {
+        task->wait.ready = on_wanted;
+        buffer_wait_start(pool, &task->wait, size);
+    }
+    return buffer;
+}
+
+/* What lies before the wanted bytes is of no use any more. */
+static void prefix_drop(struct task *task)
+{
+    uint32_t skip = task->want_at - task->in_at;
+
+    if (skip == 0)
+        return;
+    check(task->want_at > task->in_at); /* a unit never goes back */
+    skip = skip < task->in_length ? skip : task->in_length;
+    memmove(task->in->bytes, task->in->bytes + skip, task->in_length - skip);
+    task->in_length -= skip;
+    task->in_at = task->want_at;
+}
+
+static void deliver(struct task *task, struct buffer *buffer)
+{
+    task_state_set(task, TASK_RUNNING);
+    task->want_length = 0;
+    scsi_data_arrived(&task->scsi, buffer);
+}
+
+/* The first burst may hold more than is wanted now: the rest stays for the next time. */
+static void deliver_part(struct task *task)
+{
+    struct buffer *part = spare_take(task, task->want_length);
+
+    if (!part)
+        return;
+    memcpy(part->bytes, task->in->bytes, task->want_length);
+    memmove(task->in->bytes, task->in->bytes + task->want_length,
+            task->in_length - task->want_length);
+    task->in_at += task->want_length;
+    task->in_length -= task->want_length;
+    deliver(task, part);
+}
+
+static void deliver_all(struct task *task)
+{
+    struct buffer *buffer = task->in;
+
+    task->in = NULL;
+    task->in_at += task->in_length;
+    task->in_length = 0;
+    deliver(task, buffer);
+}
+
+static bool buffer_prepare(struct task *task)
+{
+    struct buffer *buffer;
+
+    if (task->in && task->in->size >= task->want_length)
+        return true;
+    buffer = spare_take(task, task->want_length);
+    if (!buffer)
+        return false;
+    if (task->in) {
+        memcpy(buffer->bytes, task->in->bytes, task->in_length);
+        buffer_give(task->in);
+    } else {
+        task->in_at = task->want_at;
+        task->in_length = 0;
+    }
+    task->in = buffer;
+    return true;
+}
+
+void dataout_check(struct task *task)
+{
+    if (task->state != TASK_WANTING || connection_of(task)->in.task == task)
+        return; /* or in the middle of a PDU for it: asked again at its end */
+    if (task->damaged) {
+        if (!task->unsolicited && task->r2ts == 0)
+            deliver(task, NULL);
+        return;
+    }
+    if (task->in)
+        prefix_drop(task);
+    if (!buffer_prepare(task))
+        return;
+    if (task->in_length == task->want_length) {
+        deliver_all(task);
+    } else if (task->in_length > task->want_length) {
+        deliver_part(task);
+    } else if (!task->unsolicited) {
+        if (task->r2ts == 0)
+            task->asked_to = task->in_at + task->in_length;
+        if (task->asked_to < task->want_at + task->want_length)
+            send_queue(task, JOB_R2T);
+    }
+}
+
+void dataout_want(struct task *task, uint32_t offset, uint32_t length)
+{
+    check(length > 0 && length <= BUFFER_LARGE);
+    check((uint64_t)offset + length <= task->scsi.expected);
+    task_state_set(task, TASK_WANTING);
+    task->want_at = offset;
+    task->want_length = length;
+    task->owed = loop_now(connection_of(task)->hall->loop);
+    dataout_check(task);
+}
+
+/* -- what comes ---------------------------------------------------------------------------- */
+
+void dataout_first(struct task *task, uint32_t length, bool damaged)
+{
+    task->damaged |= damaged;
+    task->unsolicited_at = length;
+    if (task->in)
+        task->in_length = length;
+}
+
+static const char *judge_solicited(const struct task *task, const uint8_t *header)
+{
+    const struct r2t *r2t = &task->r2t[0];
+    uint32_t length = pdu_data_length(header), left = r2t->length - r2t->received;
+
+    if (be64_get(header + 8) != task->lun)
+        return "data for another unit than was asked";
+    if (be32_get(header + 36) != r2t->datasn)
+        return "a data number out of order";
+    if (be32_get(header + 40) != r2t->offset + r2t->received)
+        return "data at another place than was asked";
+    if (length > left)
+        return "more data than was asked";
+    if (pdu_final(header) && length < left)
+        return "less data than was asked";
+    return NULL;
+}
+
+static const char *judge_unsolicited(const struct task *task, const uint8_t *header)
+{
+    const struct login_terms *terms = &task->session->terms.terms;
+    uint32_t length = pdu_data_length(header);
+    uint32_t most = command_unsolicited_max(terms, task->scsi.expected);
+
+    if (be32_get(header + 36) != task->unsolicited_datasn)
+        return "a data number out of order";
+    if (be32_get(header + 40) != task->unsolicited_at)
+        return "unsolicited data out of place";
+    if (length > most - task->unsolicited_at)
+        return "more unsolicited data than the first burst";
+    return NULL;
+}
+
+static enum verdict strange(struct connection *connection)
+{
+    uint32_t ttt = pdu_ttt(connection->in.header);
+
+    if (!late_is(connection->session, ttt))
+        session_reject(connection, connection->in.header, PDU_REJECT_INVALID_FIELD);
+    return TAKE; /* and its data goes nowhere */
+}
+
+enum verdict dataout_header(struct connection *connection)
+{
+    struct receive *in = &connection->in;
+    struct task *task = task_find(connection->session, pdu_itt(in->header));
+    uint32_t ttt = pdu_ttt(in->header);
+    bool solicited = ttt != PDU_NO_TAG;
+
+    if (!task || task->opcode != PDU_SCSI_COMMAND || pdu_itt(in->header) == PDU_NO_TAG)
+        return strange(connection);
+    if (solicited ? task->r2ts == 0 || task->r2t[0].ttt != ttt : !task->unsolicited)
+        return strange(connection);
+    in->fault = solicited ? judge_solicited(task, in->header)
+                          : judge_unsolicited(task, in->header);
+    if (in->fault) {
+        session_reject(connection, in->header, PDU_REJECT_PROTOCOL);
+        return DROP;
+    }
+    in->offset = be32_get(in->header + 40);
+    in->task = task;
+    in->sink = task->state == TASK_OVER || task->damaged || in->length == 0;
+    if (in->sink || task->in)
+        return TAKE;
+    return dataout_room(connection, task, in->offset, task->scsi.expected - in->offset);
+}
+
+static void r2t_account(struct task *task, uint32_t length)
+{
+    struct r2t *r2t = &task->r2t[0];
+
+    r2t->received += length;
+    r2t->datasn++;
+    if (r2t->received < r2t->length)
+        return;
+    task->r2ts--;
+    memmove(task->r2t, task->r2t + 1, task->r2ts * sizeof *task->r2t);
+}
+
+void dataout_payload(struct connection *connection, bool damaged)
+{
+    struct receive *in = &connection->in;
+    struct task *task = in->task;
+
+    if (!task)
+        return;
+    task->owed = loop_now(connection->hall->loop);
+    if (!in->sink && task->in)
+        task->in_length += in->length;
+    if (pdu_ttt(in->header) != PDU_NO_TAG) {
+        if (task->r2ts > 0) /* a task that was aborted meanwhile has none */
+            r2t_account(task, in->length);
+    } else {
+        task->unsolicited_datasn++;
+        task->unsolicited_at += in->length;
+        task->unsolicited = !pdu_final(in->header);
+    }
+    task->damaged |= damaged;
+    in->task = NULL;
+    if (task->state == TASK_OVER && !task->unsolicited)
+        command_over(task);
+    else
+        dataout_check(task);
+}
+
+void dataout_tick(struct task *task, struct instant now)
+{
+    struct connection *connection = connection_of(task);
+
+    if ((task->unsolicited || task->r2ts > 0) && !connection->in.paused &&
+            instant_ms_until(task->owed, now) >= STUCK_MS)
+        connection_drop(connection, "data that is owed does not come");
+}

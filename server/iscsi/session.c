@@ -1,0 +1,606 @@
+/* A session: command numbers, tasks, and the PDUs that are no SCSI (RFC 7143 4.2.2, 11).
+ *
+ * Every PDU that is to be answered takes one of the session's tasks: 32 by the command
+ * window, 8 more for immediate ones. So whatever a peer sends, what we hold of it is bounded,
+ * and the window is the flow control. MaxCmdSN never goes back; numbers outside of the window
+ * are ignored silently, numbers that jump wait for the hole to be filled. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "replica/base/check.h"
+#include "replica/base/log.h"
+#include "replica/base/scope.h"
+#include "server/iscsi/inside.h"
+
+#define BIT(state) (UINT64_C(1) << TASK_##state)
+static const struct fsm_state task_states[TASK_STATES] = {
+    [TASK_FREE] = { "free", BIT(LOADING) },
+    [TASK_LOADING] = { "loading",
+            BIT(HELD) | BIT(RUNNING) | BIT(ANSWERING) | BIT(OVER) | BIT(FREE) },
+    [TASK_HELD] = { "held", BIT(RUNNING) | BIT(ANSWERING) | BIT(OVER) | BIT(FREE) },
+    [TASK_RUNNING] = { "running",
+            BIT(WANTING) | BIT(FEEDING) | BIT(OVER) | BIT(ANSWERING) | BIT(FREE) },
+    [TASK_WANTING] = { "wanting",
+            BIT(RUNNING) | BIT(OVER) | BIT(ANSWERING) | BIT(FREE) },
+    [TASK_FEEDING] = { "feeding", BIT(RUNNING) },
+    [TASK_OVER] = { "over", BIT(ANSWERING) | BIT(FREE) },
+    [TASK_ANSWERING] = { "answering", BIT(FREE) },
+};
+#undef BIT
+const struct fsm_table task_table = { "task", task_states, TASK_STATES };
+
+void task_state_set(struct task *task, enum task_state state)
+{
+    fsm_move(&task_table, &task->state, state);
+}
+
+/* -- tasks --------------------------------------------------------------------------------- */
+
+struct task *task_find(struct session *session, uint32_t itt)
+{
+    for (unsigned i = 0; i < TASKS; i++)
+        if (session->itt[i] == itt)
+            return &session->tasks[i];
+    return NULL;
+}
+
+static void task_clear(struct task *task)
+{
+    task->jobs = 0;
+    task->out = task->in = task->spare = NULL;
+    task->out_length = task->out_at = task->sent = task->pdus = 0;
+    task->in_at = task->in_length = task->want_at = task->want_length = 0;
+    task->unsolicited = task->damaged = task->quiet = task->is_wrong_lun = false;
+    task->unsolicited_datasn = task->unsolicited_at = task->asked_to = 0;
+    task->r2ts = 0;
+    task->aborter = NULL;
+    task->function = task->response = 0;
+}
+
+/** A task for the PDU; NULL: all are taken. */
+struct task *session_task(struct session *session, const uint8_t *header)
+{
+    struct task *task = session->free;
+
+    if (!task)
+        return NULL;
+    session->free = task->free_next;
+    task_clear(task);
+    task_state_set(task, TASK_LOADING);
+    task->opcode = pdu_opcode(header);
+    task->immediate = pdu_immediate(header);
+    task->itt = pdu_itt(header);
+    task->cmdsn = pdu_cmdsn(header);
+    task->lun = be64_get(header + 8);
+    session->itt[task->slot] = task->itt;
+    session->busy++;
+    if (task->immediate)
+        session->immediates++;
+    else
+        session->unanswered++;
+    return task;
+}
+
+static void task_answered(struct task *task)
+{
+    if (!task->immediate && task->state != TASK_ANSWERING)
+        task->session->unanswered--;
+}
+
+void task_free(struct task *task)
+{
+    struct session *session = task->session;
+    struct connection *connection = session->connection;
+
+    task_answered(task);
+    send_forget(task);
+    dataout_forget(task);
+    if (task->out)
+        buffer_give(task->out);
+    task->out = NULL;
+    if (connection->in.task == task)
+        connection->in.task = NULL;
+    if (task->immediate)
+        session->immediates--;
+    session->itt[task->slot] = PDU_NO_TAG;
+    task_state_set(task, TASK_FREE);
+    task->free_next = session->free;
+    session->free = task;
+    session->busy--;
+    session_settle(session);
+}
+
+void task_answer(struct task *task)
+{
+    task_answered(task);
+    task_state_set(task, TASK_ANSWERING);
+    if (task->session->connection->fd < 0)
+        task_sent(task);
+    else
+        send_queue(task, JOB_ANSWER);
+}
+
+void task_sent(struct task *task)
+{
+    struct session *session = task->session;
+
+    if (task->opcode == PDU_TEXT) {
+        session->text_busy = false;
+        if (session->text && session->text_at == session->text_length) {
+            buffer_give(session->text);
+            session->text = NULL;
+        }
+    }
+    task_free(task);
+}
+
+/* -- numbers ------------------------------------------------------------------------------- */
+
+uint32_t session_maxcmdsn(struct session *session)
+{
+    uint32_t most = session->expcmdsn + (CREDITS - session->unanswered) - 1;
+
+    if (serial_compare(most, session->maxcmdsn) > 0)
+        session->maxcmdsn = most;
+    return session->maxcmdsn;
+}
+
+/* True: the number is new and in the window. */
+static bool number_fits(struct session *session, uint32_t cmdsn)
+{
+    uint32_t ahead = cmdsn - session->expcmdsn;
+
+    if (serial_compare(cmdsn, session->expcmdsn) < 0 ||
+            serial_compare(cmdsn, session->maxcmdsn) > 0)
+        return false;
+    return !(session->arrived >> ahead & 1);
+}
+
+static void task_start(struct task *task);
+
+static struct task *held_find(struct session *session, uint32_t cmdsn)
+{
+    for (unsigned i = 0; i < TASKS; i++) {
+        struct task *task = &session->tasks[i];
+        if (task->state == TASK_HELD && task->cmdsn == cmdsn)
+            return task;
+    }
+    return NULL;
+}
+
+/* @cmdsn is here, with or without a task: what it and those behind it may begin with. */
+static void number_arrived(struct session *session, uint32_t cmdsn, struct task *task)
+{
+    uint32_t ahead = cmdsn - session->expcmdsn;
+
+    if (ahead > 0) {
+        if (session->arrived == 0)
+            session->hole = loop_now(session->connection->hall->loop);
+        session->arrived |= UINT64_C(1) << ahead;
+        if (task)
+            task_state_set(task, TASK_HELD);
+        return;
+    }
+    session->expcmdsn++;
+    session->arrived >>= 1;
+    if (task)
+        task_start(task);
+    while (session->arrived & 1) {
+        task = held_find(session, session->expcmdsn);
+        session->expcmdsn++;
+        session->arrived >>= 1;
+        session->hole = loop_now(session->connection->hall->loop);
+        if (task)
+            task_start(task);
+    }
+}
+
+bool session_number_skip(struct session *session, uint32_t cmdsn, uint32_t before)
+{
+    if (!number_fits(session, cmdsn) || serial_compare(cmdsn, before) >= 0)
+        return false;
+    number_arrived(session, cmdsn, NULL);
+    return true;
+}
+
+/* -- PDUs that are no SCSI ----------------------------------------------------------------- */
+
+void session_reject(
+        struct connection *connection, const uint8_t *header, enum pdu_reject reason)
+{
+    struct notice *notice = send_notice(connection);
+
+    if (!notice)
+        return; /* the caller saw to it that there is one, or drops the connection */
+    pdu_start(notice->header, PDU_REJECT, true);
+    notice->header[2] = (uint8_t)reason;
+    be32_put(notice->header + 16, PDU_NO_TAG);
+    memcpy(notice->data, header, PDU_HEADER);
+    notice->length = PDU_HEADER;
+}
+
+void session_ping(struct session *session)
+{
+    struct notice *notice = send_notice(session->connection);
+
+    if (!notice)
+        return;
+    session->ping = ++session->pings & 0x7fffffff;
+    pdu_start(notice->header, PDU_NOP_IN, true);
+    be32_put(notice->header + 16, PDU_NO_TAG);
+    be32_put(notice->header + 20, session->ping);
+}
+
+void session_ask_logout(struct session *session, unsigned ms)
+{
+    struct notice *notice = send_notice(session->connection);
+
+    if (!notice)
+        return;
+    pdu_start(notice->header, PDU_ASYNC_MESSAGE, true);
+    be32_put(notice->header + 16, PDU_NO_TAG);
+    notice->header[36] = 1; /* RFC 7143 11.9.1: target requests Logout */
+    be16_put(notice->header + 42, (uint16_t)((ms + 999) / 1000));
+    connection_ask(session->connection);
+}
+
+static void text_start(struct task *task)
+{
+    struct session *session = task->session;
+    struct connection *connection = session->connection;
+    int length = 0;
+
+    if (session->text_ttt == PDU_NO_TAG || !session->text) { /* a new question */
+        session->text_at = session->text_length = 0;
+        if (!session->text)
+            session->text = buffer_take(connection->hall->buffers, TEXT_ANSWER);
+        if (session->text)
+            length = login_text(task->in ? task->in->bytes : NULL, task->in_length,
+                    session->terms.session, session->terms.target,
+                    &session->terms.terms, admission_list, session,
+                    session->text->bytes, TEXT_ANSWER);
+        if (!session->text || length < 0) {
+            session->text_busy = false;
+            connection->in.fault = "bad text";
+            connection_finish(connection, session->text ? "bad text" : "no buffer");
+            return;
+        }
+        session->text_length = (uint32_t)length;
+    }
+    session->text_ttt = PDU_NO_TAG;
+    if (session->text_length - session->text_at > (session->terms.terms.send_max & ~3u))
+        session->text_ttt = ++session->pings & 0x7fffffff;
+    task_answer(task);
+}
+
+static void logout_answer(struct session *session)
+{
+    struct task *task = session->leaving;
+
+    session->leaving = NULL;
+    task_answer(task);
+    connection_finish(session->connection, NULL);
+}
+
+/* RFC 7143 11.14: the commands end first, then it is answered. */
+static void logout_start(struct task *task)
+{
+    struct session *session = task->session;
+
+    if (task->function == 2) { /* to recover the connection: we do not */
+        task->response = 2;
+        task_answer(task);
+        return;
+    }
+    if (task->function == 1 && task->want_at != session->terms.cid) {
+        task->response = 1;
+        task_answer(task);
+        return;
+    }
+    session->leaving = task;
+    connection_leave(session->connection);
+    session_end_tasks(session);
+    session_settle(session);
+}
+
+/* In the order of command numbers, or at once for immediate ones. */
+static void task_start(struct task *task)
+{
+    struct session *session = task->session;
+
+    if (task->quiet || session->connection->fd < 0) {
+        task_free(task);
+        return;
+    }
+    switch (task->opcode) {
+    case PDU_SCSI_COMMAND:
+        command_start(task);
+        break;
+    case PDU_TASK_MANAGEMENT:
+        task_state_set(task, TASK_RUNNING);
+        management_start(task);
+        break;
+    case PDU_TEXT:
+        task_state_set(task, TASK_RUNNING);
+        text_start(task);
+        break;
+    case PDU_LOGOUT:
+        task_state_set(task, TASK_RUNNING);
+        logout_start(task);
+        break;
+    default: /* NOP-Out: the data comes back as it came, as much as the peer takes */
+        task->out = task->in;
+        task->out_length = task->in_length;
+        task->in = NULL;
+        if (task->out_length > (session->terms.terms.send_max & ~UINT32_C(3)))
+            task->out_length = session->terms.terms.send_max & ~UINT32_C(3);
+        task_answer(task);
+    }
+}
+
+/* -- headers ------------------------------------------------------------------------------- */
+
+/* What of a PDU beside SCSI must be kept until it begins. */
+static enum verdict plain_header(struct connection *connection, struct task *task)
+{
+    const uint8_t *header = connection->in.header;
+
+    task->function = header[1] & 0x7f;
+    if (task->opcode == PDU_LOGOUT)
+        task->want_at = be16_get(header + 20); /* the CID */
+    if (task->opcode == PDU_TASK_MANAGEMENT) {
+        task->want_at = be32_get(header + 20); /* referenced task tag */
+        task->want_length = be32_get(header + 32); /* RefCmdSN */
+    }
+    if (connection->in.length == 0)
+        return TAKE;
+    connection->in.task = task;
+    return dataout_room(connection, task, 0, connection->in.length);
+}
+
+static enum verdict refuse(struct connection *connection, enum pdu_reject reason)
+{
+    session_reject(connection, connection->in.header, reason);
+    return TAKE; /* its data goes nowhere */
+}
+
+static enum verdict give_up(
+        struct connection *connection, enum pdu_reject reason, const char *why)
+{
+    session_reject(connection, connection->in.header, reason);
+    connection->in.fault = why;
+    return DROP;
+}
+
+/* What cannot be a command: no task begins. */
+static bool command_fails(struct connection *connection, enum verdict *verdict)
+{
+    const uint8_t *header = connection->in.header;
+    const char *why = command_judge(connection->session, header);
+
+    if (why)
+        *verdict = give_up(connection, PDU_REJECT_PROTOCOL, why);
+    else if (command_is_bidirectional(header))
+        *verdict = refuse(connection, PDU_REJECT_NOT_SUPPORTED);
+    else
+        return false;
+    return true;
+}
+
+/* NOP-Out without a tag answers our ping, or just shows that the peer is there. */
+static enum verdict pong_header(struct connection *connection)
+{
+    struct session *session = connection->session;
+    uint32_t ttt = pdu_ttt(connection->in.header);
+
+    if (!pdu_immediate(connection->in.header))
+        return give_up(connection, PDU_REJECT_PROTOCOL, "a NOP-Out without a tag");
+    if (ttt != PDU_NO_TAG && ttt == session->ping)
+        session->ping = PDU_NO_TAG;
+    return TAKE;
+}
+
+static enum verdict text_header(struct connection *connection)
+{
+    struct session *session = connection->session;
+    const uint8_t *header = connection->in.header;
+    uint32_t ttt = pdu_ttt(header);
+
+    if (header[1] & 0x40 ||
+            !pdu_final(header)) /* questions in pieces: too long for us */
+        return refuse(connection, PDU_REJECT_NOT_SUPPORTED);
+    if (session->text_busy || connection->in.length > LOGIN_DATA_MAX)
+        return refuse(connection, PDU_REJECT_PROTOCOL);
+    if (ttt != PDU_NO_TAG && (!session->text || ttt != session->text_ttt))
+        return refuse(connection, PDU_REJECT_INVALID_FIELD);
+    if (ttt == PDU_NO_TAG)
+        session->text_ttt = PDU_NO_TAG;
+    session->text_busy = true;
+    return TAKE;
+}
+
+/* A PDU with a command number (or an immediate one) that asks for an answer. */
+static enum verdict request_header(struct connection *connection)
+{
+    struct session *session = connection->session;
+    const uint8_t *header = connection->in.header;
+    bool immediate = pdu_immediate(header);
+    uint32_t cmdsn = pdu_cmdsn(header);
+    enum verdict verdict;
+    struct task *task;
+
+    if (!immediate && !number_fits(session, cmdsn)) {
+        connection->in.number = false;
+        return TAKE; /* silently: RFC 7143 4.2.2.1 */
+    }
+    if (!session->free)
+        return LATER;
+    connection->in.number = !immediate;
+    if (immediate && session->immediates >= IMMEDIATES)
+        return refuse(connection, PDU_REJECT_IMMEDIATE);
+    if (pdu_itt(header) == PDU_NO_TAG)
+        return refuse(connection, PDU_REJECT_INVALID_FIELD);
+    if (task_find(session, pdu_itt(header)))
+        return refuse(connection, PDU_REJECT_TASK_IN_PROGRESS);
+    if (pdu_opcode(header) == PDU_TEXT) {
+        verdict = text_header(connection);
+        if (!session->text_busy || verdict != TAKE)
+            return verdict;
+    }
+    if (pdu_opcode(header) == PDU_SCSI_COMMAND && command_fails(connection, &verdict))
+        return verdict;
+    task = session_task(session, header);
+    connection->in.began = task;
+    if (task->opcode != PDU_SCSI_COMMAND)
+        return plain_header(connection, task);
+    return command_header(connection, task);
+}
+
+enum verdict session_header(struct connection *connection)
+{
+    struct session *session = connection->session;
+    const uint8_t *header = connection->in.header;
+    struct pdu_limits limits = { .data_max = session->terms.terms.receive_max,
+        .discovery = session->terms.session == LOGIN_DISCOVERY };
+    enum pdu_reject reason = PDU_REJECT_PROTOCOL;
+
+    if (connection->out.notice_count == NOTICES)
+        return LATER;
+    connection->in.began = NULL;
+    connection->in.number = false;
+    switch (pdu_judge(header, &limits, &reason)) {
+    case PDU_FINE:
+        break;
+    case PDU_ANSWER_REJECT:
+        return refuse(connection, reason);
+    default:
+        return give_up(connection, reason, "a PDU that cannot be");
+    }
+    if (pdu_opcode(header) == PDU_DATA_OUT)
+        return dataout_header(connection);
+    if (pdu_opcode(header) == PDU_SNACK) /* there is none at recovery level 0 */
+        return refuse(connection, PDU_REJECT_SNACK);
+    if (pdu_opcode(header) == PDU_NOP_OUT && pdu_itt(header) == PDU_NO_TAG)
+        return pong_header(connection);
+    return request_header(connection);
+}
+
+void session_payload(struct connection *connection, bool damaged)
+{
+    struct session *session = connection->session;
+    struct receive *in = &connection->in;
+    struct task *task = in->began;
+
+    if (damaged)
+        session_reject(connection, in->header, PDU_REJECT_DATA_DIGEST);
+    if (pdu_opcode(in->header) == PDU_DATA_OUT) {
+        dataout_payload(connection, damaged);
+    } else if (task && task->opcode != PDU_SCSI_COMMAND) {
+        task->in_length = in->length;
+        task->quiet = damaged; /* as if it had not come: RFC 7143 7.8 */
+        if (damaged && task->opcode == PDU_TEXT)
+            session->text_busy = false;
+    } else if (task) {
+        dataout_first(task, in->length, damaged);
+    }
+    in->began = NULL;
+    in->task = NULL;
+    if (in->number)
+        number_arrived(session, pdu_cmdsn(in->header), task);
+    else if (task)
+        task_start(task);
+}
+
+/* -- life ---------------------------------------------------------------------------------- */
+
+struct session *session_create(
+        struct connection *connection, const struct login_result *result)
+{
+    struct session *session = calloc(1, sizeof *session);
+
+    if (!session)
+        return NULL;
+    session->connection = connection;
+    session->terms = *result;
+    session->expcmdsn = result->cmdsn;
+    session->maxcmdsn = result->cmdsn + CREDITS - 1;
+    session->statsn = result->statsn;
+    session->ping = session->text_ttt = PDU_NO_TAG;
+    memset(session->late, 0xff, sizeof session->late);
+    for (unsigned i = TASKS; i-- > 0;) {
+        struct task *task = &session->tasks[i];
+        session->itt[i] = PDU_NO_TAG;
+        task->session = session;
+        task->slot = (uint8_t)i;
+        task->scsi.ops = &task_ops;
+        task->scsi.nexus = &session->nexus;
+        task->free_next = session->free;
+        session->free = task;
+    }
+    return session;
+}
+
+void session_begin(struct session *session)
+{
+    if (!session->export)
+        return;
+    memcpy(session->nexus.initiator, session->terms.initiator, SCSI_NAME_MAX);
+    memcpy(session->nexus.isid, session->terms.isid, sizeof session->nexus.isid);
+    scsi_nexus_open(session->export->unit, &session->nexus);
+    session->nexus_open = true;
+}
+
+/* Each task is on its way to its end; session_settle() hears when they are there. */
+void session_end_tasks(struct session *session)
+{
+    for (unsigned i = 0; i < TASKS; i++) {
+        struct task *task = &session->tasks[i];
+        if (task->state == TASK_FREE || task == session->leaving)
+            continue;
+        if (task->opcode == PDU_SCSI_COMMAND)
+            command_abort(task);
+        else if (task->state == TASK_HELD || task->state == TASK_LOADING)
+            task_free(task);
+    }
+    if (session->leaving && session->connection->state == CONNECTION_CLOSED) {
+        struct task *task = session->leaving;
+        session->leaving = NULL;
+        task_free(task);
+    }
+}
+
+void session_settle(struct session *session)
+{
+    struct connection *connection = session->connection;
+
+    if (session->leaving && session->busy == 1 &&
+            connection->state == CONNECTION_LEAVING)
+        logout_answer(session);
+    if (connection->state == CONNECTION_CLOSED && session->busy == 0 &&
+            !connection->out.flush.queued)
+        loop_post(connection->hall->loop, &connection->out.flush);
+}
+
+void session_destroy(struct session *session)
+{
+    check(session->busy == 0);
+    if (session->text)
+        buffer_give(session->text);
+    if (session->nexus_open)
+        scsi_nexus_close(&session->nexus);
+    admission_leave(session);
+    free(session);
+}
+
+void session_tick(struct session *session, struct instant now)
+{
+    struct connection *connection = session->connection;
+
+    if (session->arrived && instant_ms_until(session->hole, now) >= STUCK_MS) {
+        connection_drop(connection, "a hole in the command numbers");
+        return;
+    }
+    for (unsigned i = 0; i < TASKS && connection->fd >= 0; i++)
+        if (session->tasks[i].state != TASK_FREE)
+            dataout_tick(&session->tasks[i], now);
+}
