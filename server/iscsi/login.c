@@ -1,13 +1,9 @@
-#include "server/iscsi/login.h"
+#include "server/iscsi/login_inside.h"
 
-#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "replica/base/fsm.h"
-#include "server/iscsi/chap.h"
-#include "server/iscsi/negotiate.h"
-#include "server/iscsi/text.h"
 
 /* One PDU is judged in this order, and the first fault ends the login with a status:
  *
@@ -16,12 +12,6 @@
  *   its text, when whole      read, every key offered; names, then who it is, then the rest
  *
  * Only then is an answer built, and the stage left when T asks for it and nothing is owed. */
-
-enum { CSG_SHIFT = 2, STAGE_MASK = 3, FLAG_T = 0x80, FLAG_C = 0x40 };
-enum { CSG_SECURITY = 0, CSG_OPERATIONAL = 1, CSG_FULL_FEATURE = 3 };
-
-/* States and moves of the target's side of a connection, RFC 7143 8.1 and 8.2. */
-enum login_state { WAITING, SECURING, OPERATING, LOGGED_IN, REFUSED };
 
 #define TO(state) (UINT64_C(1) << (state))
 static const struct fsm_state states[] = {
@@ -34,51 +24,6 @@ static const struct fsm_state states[] = {
 };
 static const struct fsm_table machine = { "login", states,
     sizeof states / sizeof states[0] };
-
-enum login_status { /* class and detail, RFC 7143 11.13.5 */
-    STATUS_GOOD = 0x0000,
-    STATUS_INITIATOR = 0x0200,
-    STATUS_AUTHENTICATION = 0x0201,
-    STATUS_FORBIDDEN = 0x0202,
-    STATUS_NOT_FOUND = 0x0203,
-    STATUS_VERSION = 0x0205,
-    STATUS_MISSING = 0x0207,
-    STATUS_SESSION_TYPE = 0x0209,
-    STATUS_NO_SESSION = 0x020a,
-    STATUS_INVALID = 0x020b,
-    STATUS_RESOURCES = 0x0302
-};
-
-enum chap_step { CHAP_NONE, CHAP_AGREED, CHAP_CHALLENGED, CHAP_DONE };
-
-struct login {
-    const struct login_asker *asker;
-    unsigned state; /* enum login_state */
-    unsigned pdus, keys; /* come so far */
-
-    /* of the first PDU, and the same in all that follow */
-    uint8_t versions[2], isid_tsih[8];
-    uint16_t cid;
-    uint32_t cmdsn;
-    uint32_t statsn; /* of the next answer */
-    uint32_t expstatsn; /* of the last request */
-
-    bool named; /* the first text came whole: who, for what, may it */
-    enum login_session session;
-    char initiator[SCSI_NAME_MAX], target[SCSI_NAME_MAX];
-    bool authenticated;
-    enum chap_step chap_step;
-    struct chap chap;
-    struct login_chap known; /* a secret while it is needed */
-    char user[CHAP_NAME_MAX];
-    struct negotiation negotiation;
-    bool declared; /* our MaxRecvDataSegmentLength */
-
-    uint8_t text[LOGIN_TEXT_MAX]; /* theirs, C-bit pieces together */
-    size_t text_length;
-    uint8_t out[LOGIN_TEXT_MAX]; /* ours, and how much of it is sent */
-    size_t out_length, out_sent;
-};
 
 struct login *login_create(const struct login_asker *asker)
 {
@@ -146,15 +91,20 @@ static enum login_status header_check(const uint8_t *bhs, size_t length)
     return stage_check(bhs);
 }
 
-/** What the leading PDU says of itself. A session to be joined is none of ours: it would need
-    a second connection, or recovery, and neither is looked up before the name is proven. */
-static enum login_status header_first(struct login *login, const uint8_t *bhs)
+/** What the leading PDU says of itself: every answer repeats it, a refusal too. */
+static void header_remember(struct login *login, const uint8_t *bhs)
 {
     memcpy(login->versions, bhs + 2, sizeof login->versions);
     memcpy(login->isid_tsih, bhs + 8, sizeof login->isid_tsih);
     login->cid = be16_get(bhs + 20);
     login->cmdsn = pdu_cmdsn(bhs);
     login->statsn = pdu_expstatsn(bhs);
+}
+
+/** A session to be joined is none of ours: it would need a second connection, or recovery, and
+    neither is looked up before the name is proven. */
+static enum login_status header_first(struct login *login, const uint8_t *bhs)
+{
     if (be16_get(bhs + 14) != 0)
         return STATUS_NO_SESSION;
     fsm_move(&machine, &login->state,
@@ -169,221 +119,6 @@ static enum login_status header_next(const struct login *login, const uint8_t *b
             login->cid != be16_get(bhs + 20) || login_csg(login) != header_csg(bhs))
         return STATUS_INITIATOR;
     return STATUS_GOOD;
-}
-
-/* -- names ------------------------------------------------------------------------------- */
-
-/** The pairs of one text, each with what was said about it. */
-struct login_text {
-    int count;
-    struct text_pair pairs[TEXT_PAIRS_MAX];
-    enum negotiation_verdict verdicts[TEXT_PAIRS_MAX];
-    const struct text_pair *words[KEY_COUNT]; /* those that are ours to understand */
-};
-
-static const char *text_word(const struct login_text *text, enum login_key key)
-{
-    return text->words[key] ? text->words[key]->value : NULL;
-}
-
-static enum login_status session_name(
-        struct login *login, const struct login_text *text)
-{
-    const char *type = text_word(text, KEY_SESSION_TYPE);
-    const char *initiator = text_word(text, KEY_INITIATOR_NAME);
-    const char *target = text_word(text, KEY_TARGET_NAME);
-
-    if (type && strcmp(type, "Normal") != 0 && strcmp(type, "Discovery") != 0)
-        return STATUS_SESSION_TYPE;
-    login->session =
-            type && strcmp(type, "Discovery") == 0 ? LOGIN_DISCOVERY : LOGIN_NORMAL;
-    if (!initiator || (!target && login->session == LOGIN_NORMAL))
-        return STATUS_MISSING;
-    if (!text_name(initiator, login->initiator))
-        return STATUS_INITIATOR;
-    if (login->session == LOGIN_NORMAL && !text_name(target, login->target))
-        return STATUS_NOT_FOUND;
-    return STATUS_GOOD;
-}
-
-/** May this name come here at all; LOGIN_OPEN alone needs no proof of it. */
-static enum login_status session_admit(struct login *login)
-{
-    const struct login_asker *asker = login->asker;
-
-    if (asker->throttled(asker->context, login->initiator))
-        return STATUS_AUTHENTICATION;
-    switch (asker->access(
-            asker->context, login->initiator, login->target, &login->known)) {
-    case LOGIN_UNKNOWN_TARGET:
-        return STATUS_NOT_FOUND;
-    case LOGIN_FORBIDDEN:
-        return STATUS_FORBIDDEN;
-    case LOGIN_OPEN:
-        login->authenticated = true;
-        return STATUS_GOOD;
-    case LOGIN_WITH_CHAP: /* in the stage that has it */
-        return login->state == SECURING ? STATUS_GOOD : STATUS_AUTHENTICATION;
-    }
-    return STATUS_FORBIDDEN;
-}
-
-static enum login_status text_identify(
-        struct login *login, const struct login_text *text)
-{
-    enum login_status status;
-
-    if (login->named) /* RFC 7143 6.3: in the first request, and never changed */
-        return text->words[KEY_SESSION_TYPE] || text->words[KEY_INITIATOR_NAME] ||
-                        text->words[KEY_TARGET_NAME]
-                ? STATUS_INITIATOR
-                : STATUS_GOOD;
-    if ((status = session_name(login, text)) != STATUS_GOOD ||
-            (status = session_admit(login)) != STATUS_GOOD)
-        return status;
-    login->named = true;
-    return STATUS_GOOD;
-}
-
-/* -- who it is: AuthMethod, then CHAP step by step, RFC 7143 12.1 ------------------------ */
-
-static bool list_has(const char *list, const char *wanted)
-{
-    const char *member;
-    size_t length;
-
-    for (unsigned i = 0; text_member(list, i, &member, &length); i++)
-        if (length == strlen(wanted) && memcmp(member, wanted, length) == 0)
-            return true;
-    return false;
-}
-
-/** Which CHAP keys a text has, a bit each. */
-static unsigned chap_keys(const struct login_text *text)
-{
-    unsigned keys = 0;
-
-    for (int key = KEY_CHAP_A; key <= KEY_CHAP_R; key++)
-        if (text->words[key])
-            keys |= 1u << (key - KEY_CHAP_A);
-    return keys;
-}
-
-enum { HAS_A = 1, HAS_I = 2, HAS_C = 4, HAS_N = 8, HAS_R = 16 };
-static_assert(KEY_CHAP_A + 1 == KEY_CHAP_I && KEY_CHAP_A + 2 == KEY_CHAP_C &&
-                KEY_CHAP_A + 3 == KEY_CHAP_N && KEY_CHAP_A + 4 == KEY_CHAP_R,
-        "the bits above are in the order of keys.tbl.h");
-
-static enum login_status method_agree(
-        struct login *login, const char *list, struct text_writer *writer)
-{
-    const char *method = login->authenticated ? "None" : "CHAP";
-
-    if (!list_has(list, method))
-        return STATUS_AUTHENTICATION;
-    text_write_key(writer, "AuthMethod", method);
-    if (!login->authenticated)
-        login->chap_step = CHAP_AGREED;
-    return STATUS_GOOD;
-}
-
-static enum login_status chap_begin(
-        struct login *login, const struct login_text *text, struct text_writer *writer)
-{
-    if (!chap_choose(&login->chap, text_word(text, KEY_CHAP_A)))
-        return STATUS_AUTHENTICATION;
-    chap_challenge(&login->chap, login->asker->random);
-    text_write_number(writer, "CHAP_A", login->chap.algorithm);
-    text_write_number(writer, "CHAP_I", login->chap.identifier);
-    text_write_binary(
-            writer, "CHAP_C", login->chap.challenge, sizeof login->chap.challenge);
-    login->chap_step = CHAP_CHALLENGED;
-    return STATUS_GOOD;
-}
-
-/** Ours, after theirs was good. */
-static enum login_status chap_answer(
-        struct login *login, const struct login_text *text, struct text_writer *writer)
-{
-    const struct text_pair *challenge = text->words[KEY_CHAP_C];
-    uint8_t response[DIGEST_MAX];
-    int length = chap_respond(&login->chap, &login->known, text_word(text, KEY_CHAP_I),
-            challenge->value, challenge->value_length, response);
-
-    if (length < 0)
-        return STATUS_AUTHENTICATION;
-    text_write_key(writer, "CHAP_N", login->known.mutual_user);
-    text_write_binary(writer, "CHAP_R", response, (size_t)length);
-    explicit_bzero(response, sizeof response);
-    return STATUS_GOOD;
-}
-
-/** Whose secret is to be shown: the target's, or in a discovery session that of whoever says
-    to come. */
-static const struct login_chap *chap_known(struct login *login, const char *user)
-{
-    const struct login_asker *asker = login->asker;
-
-    if (login->session == LOGIN_NORMAL)
-        return &login->known;
-    explicit_bzero(&login->known, sizeof login->known);
-    return asker->user(asker->context, login->initiator, user, &login->known)
-            ? &login->known
-            : NULL;
-}
-
-static enum login_status chap_end(
-        struct login *login, const struct login_text *text, struct text_writer *writer)
-{
-    const char *user = text_word(text, KEY_CHAP_N);
-    const struct text_pair *response = text->words[KEY_CHAP_R];
-    const struct login_chap *known = chap_known(login, user);
-    enum login_status status = STATUS_GOOD;
-
-    if (!chap_verify(
-                &login->chap, known, user, response->value, response->value_length))
-        status = STATUS_AUTHENTICATION;
-    else if (text->words[KEY_CHAP_I])
-        status = chap_answer(login, text, writer);
-    if (status == STATUS_GOOD) {
-        memcpy(login->user, login->known.user, sizeof login->user);
-        login->authenticated = true;
-        login->chap_step = CHAP_DONE;
-    } else {
-        login->asker->failed(login->asker->context, login->initiator);
-    }
-    explicit_bzero(&login->known, sizeof login->known);
-    return status;
-}
-
-/** The rows: what a text must bring in each step. */
-static enum login_status text_authenticate(struct login *login,
-        const struct login_text *text, const uint8_t *bhs, struct text_writer *writer)
-{
-    const char *methods = text_word(text, KEY_AUTH_METHOD);
-    unsigned keys = chap_keys(text);
-
-    if (methods)
-        return keys ? STATUS_INITIATOR : method_agree(login, methods, writer);
-    switch (login->chap_step) {
-    case CHAP_NONE:
-        if (keys)
-            return STATUS_INITIATOR;
-        return !login->authenticated && (bhs[1] & FLAG_T) ? STATUS_AUTHENTICATION
-                                                          : STATUS_GOOD;
-    case CHAP_AGREED:
-        if (keys != HAS_A)
-            return keys ? STATUS_INITIATOR : STATUS_MISSING;
-        return chap_begin(login, text, writer);
-    case CHAP_CHALLENGED:
-        if (keys != (HAS_N | HAS_R) && keys != (HAS_N | HAS_R | HAS_I | HAS_C))
-            return keys & ~(unsigned)(HAS_N | HAS_R | HAS_I | HAS_C) ? STATUS_INITIATOR
-                                                                     : STATUS_MISSING;
-        return chap_end(login, text, writer);
-    case CHAP_DONE:
-        break;
-    }
-    return keys ? STATUS_INITIATOR : STATUS_GOOD;
 }
 
 /* -- a whole text ------------------------------------------------------------------------ */
@@ -447,11 +182,12 @@ static enum login_status text_process(struct login *login, const uint8_t *bhs)
     enum login_status status;
 
     if ((status = text_offer(login, &text)) != STATUS_GOOD ||
-            (status = text_identify(login, &text)) != STATUS_GOOD)
+            (status = login_identify(login, &text)) != STATUS_GOOD)
         return status;
     if (first && login->session == LOGIN_NORMAL) /* RFC 7143 13.9 */
         text_write_number(&writer, "TargetPortalGroupTag", login->asker->portal_group);
-    if ((status = text_authenticate(login, &text, bhs, &writer)) != STATUS_GOOD)
+    if ((status = login_authenticate(login, &text, bhs[1] & FLAG_T, &writer)) !=
+            STATUS_GOOD)
         return status;
     for (int i = 0; i < text.count; i++)
         negotiation_answer(
@@ -595,6 +331,8 @@ enum login_next login_step(struct login *login, const uint8_t *bhs, const uint8_
             return LOGIN_DROP;
         return answer_refuse(login, bhs, answer, STATUS_INVALID);
     }
+    if (login->state == WAITING)
+        header_remember(login, bhs);
     status = login_take(login, bhs, data, length);
     if (status != STATUS_GOOD)
         return answer_refuse(login, bhs, answer, status);

@@ -27,6 +27,7 @@ struct login_rig {
 
     uint8_t bhs[48]; /* of the next PDU: changed by who wants it wrong */
     uint8_t answer[48], data[LOGIN_DATA_MAX];
+    uint8_t refusal[48]; /* kept by who looks at it later */
     char text[LOGIN_DATA_MAX + 1]; /* of the answer */
     struct login_result result;
 };

@@ -42,6 +42,7 @@ static void refused(enum login_next next, unsigned status)
     expect_eq(rig.answer[0], PDU_LOGIN_RESPONSE);
     expect_eq(rig.answer[1] & 0x80, 0);
     expect_eq(pdu_data_length(rig.answer), 0);
+    memcpy(rig.refusal, rig.answer, sizeof rig.refusal);
     expect_eq(rig_send(&rig, OPERATIONAL, ""), LOGIN_DROP); /* it is over */
 }
 
