@@ -34,6 +34,7 @@ struct api_options {
     unsigned connect_timeout_ms, io_timeout_ms;
     unsigned workers; /* loops; 0: one per core */
     unsigned max_jobs; /* running at once; 0: the default, 4 */
+    uint64_t bandwidth_limit; /* bytes a second of all copies together; 0: none */
     unsigned retention_days; /* 0: 30 */
     uint64_t retention_rows; /* 0: 100,000 */
 };
@@ -47,6 +48,9 @@ struct service *service_create(const struct api_options *options, struct fault *
 
 /** Wake everybody who waits here and let no new call wait; readiness fails from now on. */
 void service_drain(struct service *service);
+
+/** A new bandwidth limit of all copies together, from now on. Any thread. */
+void service_limit(struct service *service, uint64_t limit);
 
 /** After service_drain() and when no call is under way. Jobs keep their watermarks. */
 void service_destroy(struct service *service);

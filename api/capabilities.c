@@ -131,10 +131,13 @@ static void render_ability(struct writer *writer, const struct ability *ability)
     writer_end(writer);
 }
 
-static void render_limits(struct writer *writer, const struct api_options *options)
+static void render_limits(struct writer *writer, const struct service *service)
 {
+    const struct api_options *options = &service->options;
+
     writer_object(writer, "Limits");
     writer_number(writer, "RunningJobs", options->max_jobs);
+    writer_number(writer, "BandwidthLimit", service->limit);
     writer_number(writer, "ListMembers", LIST_MAX);
     writer_number(writer, "WaitSeconds", WAIT_MAX_S);
     writer_number(writer, "IdempotencyKeySeconds", IDEMPOTENCY_S);
@@ -199,7 +202,7 @@ static void render(struct writer *writer, struct service *service)
     writer_flag(writer, "Exports", false);
     render_pools(writer, service);
     render_portals(writer, &service->options);
-    render_limits(writer, &service->options);
+    render_limits(writer, service);
 }
 
 void call_CAPABILITIES_GET(struct call *call)

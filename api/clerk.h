@@ -18,7 +18,7 @@ struct service;
 /** Jobs and pairs that a batch has put: the scheduler looks at each before the commit. */
 struct clerk_touched {
     struct clerk_touch {
-        enum store_table table; /* STORE_JOB or STORE_REPLICA */
+        enum store_table table; /* STORE_JOB, STORE_REPLICA, STORE_PIPE */
         struct uuid id;
     } * list;
     size_t count, room;

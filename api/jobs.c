@@ -81,6 +81,31 @@ static void render_actions(struct writer *writer, const struct store_job *job)
     writer_end(writer);
 }
 
+const char *job_limited_by(const struct store_job *job)
+{
+    if (job->state == CIM_JOB_NEW)
+        return "Queue";
+    if (job->state != CIM_JOB_RUNNING)
+        return NULL;
+    switch ((enum engine_limited)job->limited_by) {
+    case ENGINE_LIMITED_SOURCE:
+        return "Source";
+    case ENGINE_LIMITED_TARGET:
+        return "Target";
+    case ENGINE_LIMITED_BANDWIDTH:
+        return "Limit";
+    case ENGINE_LIMITED_NONE:
+        break;
+    }
+    return NULL;
+}
+
+bool job_stalled(const struct store_job *job)
+{
+    return job->stalled && !job_is_over(job->state) &&
+            job->state != CIM_JOB_SUSPENDED && job->state != CIM_JOB_NEW;
+}
+
 static void render_progress(struct writer *writer, const struct store_job *job)
 {
     bool moving =
@@ -89,7 +114,11 @@ static void render_progress(struct writer *writer, const struct store_job *job)
     writer_number(writer, "BytesTotal", job->total);
     writer_number(writer, "BytesDone", job->done);
     writer_number(writer, "BytesSkipped", job->skipped);
+    writer_number(writer, "BytesSkippedZero", job->skipped_zero);
+    writer_number(writer, "BytesSkippedEqual", job->skipped_equal);
     writer_number(writer, "BytesWritten", job->written);
+    writer_number(writer, "BytesRead", job->read);
+    writer_number(writer, "BytesVerified", job->verified);
     writer_number(
             writer, "BytesPerSecond", job->state == CIM_JOB_RUNNING ? job->rate : 0);
     if (moving)
@@ -97,6 +126,9 @@ static void render_progress(struct writer *writer, const struct store_job *job)
                 writer, "SecondsRemaining", (job->total - job->done) / job->rate + 1);
     else
         writer_null(writer, "SecondsRemaining");
+    writer_text(writer, "LimitedBy", job_limited_by(job));
+    writer_time(writer, "StalledSince", job_stalled(job) ? job->stalled : 0);
+    writer_text(writer, "StallReason", job_stalled(job) ? job->stall_reason : NULL);
 }
 
 /** CIM's interval: days, hours, minutes, seconds. */
@@ -256,14 +288,6 @@ static bool change_refused(struct job_change *change, const struct store_job *jo
 
     if (job_is_over(job->state) && (change->has_limit || change->has_priority)) {
         outcome_fail(outcome, API_STATE, -1, "The job is over");
-        return true;
-    }
-    if (change->has_priority && change->priority != (uint64_t)job->priority &&
-            job->state != CIM_JOB_NEW && job->state != CIM_JOB_SUSPENDED) {
-        outcome_fail(outcome, API_STATE, -1,
-                "The priority of a running job stays: suspend it first");
-        outcome_pointer(
-                outcome, "/Priority", "Changed only while the job does not run");
         return true;
     }
     return false;

@@ -162,8 +162,10 @@ static void pipe_event(
 {
     struct writer *changed = writer_create();
 
-    if (changed)
+    if (changed) {
         writer_text(changed, "ElementName", pipe->name);
+        writer_number(changed, "BandwidthLimit", pipe->limit);
+    }
     event_row(turn, kind, "Pipe", "pipes", pipe->id.text, changed);
 }
 
@@ -228,10 +230,11 @@ static bool pipe_is_held(
     return true;
 }
 
-/** A pair that is there was checked against the portals it had. */
+/** A pair that is there was checked against the portals it had; how fast it may go is told
+    to the copies that run. */
 static bool changes_way(const struct pipe_input *input)
 {
-    return input->has_endpoints || input->has_credentials || input->has_limit;
+    return input->has_endpoints || input->has_credentials;
 }
 
 static bool patch_work(struct clerk_turn *turn, void *context)
@@ -249,6 +252,7 @@ static bool patch_work(struct clerk_turn *turn, void *context)
         return false;
     pipe->revision++;
     turn_put(turn, STORE_PIPE, pipe);
+    turn_touch(turn, STORE_PIPE, &pipe->id);
     pipe_event(turn, "InstModification", pipe);
     call_answer(call, turn->reader, pipe_render, pipe, pipe->revision);
     call_settle(call, turn);

@@ -5,15 +5,19 @@
 
 #include "api/service.h"
 
-/** A pipe's credentials are for the far side: the pair's target. */
+/** A pipe's limit is for all that go over it; its credentials are for the far side: the
+    pair's target. */
 static void plan_pipe(struct clerk_turn *turn, const struct store_replica *replica,
-        struct engine_element *target)
+        struct engine_plan *plan, struct engine_element *target)
 {
     struct store_pipe pipe;
 
     if (uuid_is_none(&replica->pipe) ||
-            !turn_get(turn, STORE_PIPE, replica->pipe.text, &pipe) ||
-            !pipe.credentials[0])
+            !turn_get(turn, STORE_PIPE, replica->pipe.text, &pipe))
+        return;
+    plan->pipe = pipe.id;
+    plan->pipe_limit = pipe.limit;
+    if (!pipe.credentials[0])
         return;
     (void)snprintf(
             target->credentials, sizeof(target->credentials), "%s", pipe.credentials);
@@ -35,6 +39,11 @@ static enum engine_work plan_work(const struct store_job *job)
     return ENGINE_DELTA;
 }
 
+unsigned plan_priority(int64_t priority)
+{
+    return priority < 0 || priority > 3 ? 3 : (unsigned)priority;
+}
+
 static void plan_counters(struct engine_plan *plan, const struct store_job *job)
 {
     plan->resumed = job->started != 0 || job->resumed;
@@ -42,10 +51,13 @@ static void plan_counters(struct engine_plan *plan, const struct store_job *job)
     plan->target_zero = job->target_zero && !plan->resumed;
     plan->verify = job->verify;
     plan->watermark = job->watermark;
+    plan->verified = job->verified;
     plan->skipped = job->skipped;
+    plan->equal = job->skipped_equal;
     plan->written = job->written;
+    plan->read = job->read;
     plan->limit = job->limit;
-    plan->priority = job->priority > 3 ? 3 : (unsigned)job->priority;
+    plan->priority = plan_priority(job->priority);
 }
 
 bool plan_build(struct clerk_turn *turn, const struct store_replica *replica,
@@ -79,10 +91,8 @@ bool plan_build(struct clerk_turn *turn, const struct store_replica *replica,
     element_for_engine(&element, &plan->target);
     if (back && plan->source.size > plan->target.size)
         plan->source.size = plan->target.size; /* a larger replica: what was copied */
-    plan_pipe(turn, replica, back ? &plan->source : &plan->target);
-    plan->priority = (unsigned)job_priority_of(replica->copy_priority);
-    if (plan->priority > 3)
-        plan->priority = 3;
+    plan_pipe(turn, replica, plan, back ? &plan->source : &plan->target);
+    plan->priority = plan_priority(job_priority_of(replica->copy_priority));
     plan->limit = replica->limit;
     plan->resumed = replica->scan_started != 0; /* a scan that never told its end */
     if (job)

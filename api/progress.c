@@ -300,10 +300,16 @@ static void job_count(struct store_job *job, const struct engine_event *event)
     if (event->done > job->done)
         job->done = event->done;
     job->skipped = event->skipped;
+    job->skipped_equal = event->equal;
+    job->skipped_zero = event->skipped - event->equal;
     job->written = event->written;
+    job->verified = event->verified;
+    if (event->read > job->read)
+        job->read = event->read;
     if (event->watermark > job->watermark)
         job->watermark = event->watermark;
     job->rate = event->rate;
+    job->limited_by = event->limited;
     if (event->mode != ENGINE_MODE_NONE)
         job->mode = event->mode;
     percent = job->total ? (int64_t)((__uint128_t)job->done * 100 / job->total) : 0;
@@ -311,6 +317,17 @@ static void job_count(struct store_job *job, const struct engine_event *event)
         percent = 99;
     if (percent > job->percent)
         job->percent = percent;
+}
+
+/** Since when is reckoned once: two clocks need not agree to the millisecond. */
+static void job_stall(
+        struct store_job *job, const struct engine_event *event, int64_t now)
+{
+    if (!event->stall[0])
+        job->stalled = 0;
+    else if (!job->stalled)
+        job->stalled = now - (int64_t)event->stalled_ms;
+    (void)snprintf(job->stall_reason, sizeof(job->stall_reason), "%s", event->stall);
 }
 
 /** True: the job of a hold is done, the hold stays. */
@@ -339,6 +356,7 @@ static bool job_event(struct clerk_turn *turn, const struct uuid *id,
     }
     if (job.work != JOB_PREPARE)
         job_count(&job, event);
+    job_stall(&job, event, turn->now);
     if (event->kind == ENGINE_HELD && job.wanted)
         return false; /* it was asked to stop meanwhile: its end comes */
     if (event->kind == ENGINE_HELD)

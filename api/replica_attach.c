@@ -134,12 +134,6 @@ static bool attach_pipe(struct attach *attach, struct store_reader *reader)
     return true;
 }
 
-/** The smaller of two limits; 0 is none. */
-static uint64_t limit_least(uint64_t a, uint64_t b)
-{
-    return !a ? b : !b ? a : min_u64(a, b);
-}
-
 /* -- a pair that is there --------------------------------------------------------------------- */
 
 static bool pair_refuse(struct attach *attach, const char *pointer, const char *detail)
@@ -215,9 +209,6 @@ static bool pair_goal(struct attach *attach, struct clerk_turn *turn, bool *chan
     if (!attach_reserve(attach) ||
             !replica_take_goal(attach->call, replica, &goal, "/Goal"))
         return false;
-    if (!uuid_is_none(&replica->pipe) &&
-            turn_get(turn, STORE_PIPE, replica->pipe.text, &attach->pipe))
-        replica->limit = limit_least(replica->limit, attach->pipe.limit);
     *changed = strcmp(before, replica->goal) != 0;
     if (*changed && replica->scan_due && replica->sync_state == CIM_SYNC_SYNCHRONIZED)
         replica->scan_due = scan_next(replica, turn->now);
@@ -310,8 +301,6 @@ static bool attach_goal(struct attach *attach)
     if (!attach_reserve(attach) ||
             !replica_take_goal(attach->call, replica, &attach->input.goal, "/Goal"))
         return false;
-    if (attach->input.has_pipe)
-        replica->limit = limit_least(replica->limit, attach->pipe.limit);
     attach->start = !(attach->input.goal.given_initial_synchronization &&
             attach->input.goal.initial_synchronization == CIM_INITIAL_DO_NOT_START);
     return true;

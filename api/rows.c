@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "api/resource.h"
 #include "api/service.h"
 #include "replica/base/check.h"
 #include "replica/base/log.h"
@@ -23,36 +24,94 @@ static void path_of(
 
 /* -- jobs ------------------------------------------------------------------------------- */
 
-/** JSON of what has changed since @old (NULL: all). False: nothing that events tell. */
-static bool job_changed(const struct store_job *old, const struct store_job *job,
-        char *text, size_t room)
+static void changed_number(
+        struct writer *writer, const char *name, uint64_t old, uint64_t now)
 {
-    bool state = !old || old->state != job->state;
-    bool percent = !old || old->percent != job->percent;
-    int at = snprintf(text, room, "{");
+    if (old != now)
+        writer_number(writer, name, now);
+}
 
-    if (state)
-        at += snprintf(text + at, room - (size_t)at,
-                "\"JobState\":%lld,\"JobStateName\":\"%s\"", (long long)job->state,
-                cim_name(CIM_JOB_STATE, job->state));
-    if (percent)
-        at += snprintf(text + at, room - (size_t)at, "%s\"PercentComplete\":%lld",
-                state ? "," : "", (long long)job->percent);
-    if (old && old->limit != job->limit)
-        at += snprintf(text + at, room - (size_t)at, "%s\"BandwidthLimit\":%llu",
-                at > 1 ? "," : "", (unsigned long long)job->limit);
-    if (job_is_over(job->state) && state)
-        at += snprintf(text + at, room - (size_t)at,
-                ",\"ReturnValue\":%lld,\"ErrorCode\":%lld",
-                (long long)job->return_value, (long long)job->error_code);
-    (void)snprintf(text + at, room - (size_t)at, "}");
-    return text[1] != '}';
+/** Counters go with an event that is told anyway: they alone are none. */
+static void changed_bytes(
+        struct writer *writer, const struct store_job *old, const struct store_job *job)
+{
+    changed_number(writer, "BytesDone", old->done, job->done);
+    changed_number(writer, "BytesRead", old->read, job->read);
+    changed_number(writer, "BytesWritten", old->written, job->written);
+    changed_number(writer, "BytesSkipped", old->skipped, job->skipped);
+    changed_number(writer, "BytesSkippedZero", old->skipped_zero, job->skipped_zero);
+    changed_number(writer, "BytesSkippedEqual", old->skipped_equal, job->skipped_equal);
+    changed_number(writer, "BytesVerified", old->verified, job->verified);
+}
+
+static bool texts_differ(const char *a, const char *b)
+{
+    return strcmp(a ? a : "", b ? b : "") != 0;
+}
+
+static bool stall_differs(const struct store_job *old, const struct store_job *job)
+{
+    return job_stalled(old) != job_stalled(job) ||
+            (job_stalled(job) && texts_differ(old->stall_reason, job->stall_reason));
+}
+
+static void changed_stall(struct writer *writer, const struct store_job *job)
+{
+    bool stalled = job_stalled(job);
+
+    writer_time(writer, "StalledSince", stalled ? job->stalled : 0);
+    writer_text(writer, "StallReason", stalled ? job->stall_reason : NULL);
+}
+
+/** Is there something that events tell? What goes by every second is not. */
+static bool job_differs(const struct store_job *old, const struct store_job *job)
+{
+    return old->state != job->state || old->percent != job->percent ||
+            old->limit != job->limit || old->priority != job->priority ||
+            stall_differs(old, job);
+}
+
+/** What has changed since @old; one that is made is told by all it has. */
+static void job_changed(struct writer *writer, const struct store_job *old,
+        const struct store_job *job, bool made)
+{
+    if (made || old->state != job->state)
+        writer_cim(writer, "JobState", CIM_JOB_STATE, job->state);
+    if (made || old->percent != job->percent)
+        writer_signed(writer, "PercentComplete", job->percent);
+    if (!made && old->limit != job->limit)
+        writer_number(writer, "BandwidthLimit", job->limit);
+    if (!made && old->priority != job->priority)
+        writer_signed(writer, "Priority", job->priority);
+    if (!made)
+        changed_bytes(writer, old, job);
+    if (texts_differ(job_limited_by(old), job_limited_by(job)))
+        writer_text(writer, "LimitedBy", job_limited_by(job));
+    if (stall_differs(old, job))
+        changed_stall(writer, job);
+    if (job_is_over(job->state) && old->state != job->state) {
+        writer_signed(writer, "ReturnValue", job->return_value);
+        writer_signed(writer, "ErrorCode", job->error_code);
+    }
+}
+
+static void job_event(struct clerk_turn *turn, const struct store_job *old,
+        const struct store_job *job, bool made)
+{
+    struct writer *changed;
+
+    if (!made && !job_differs(old, job))
+        return;
+    changed = writer_create();
+    if (changed)
+        job_changed(changed, old, job, made);
+    event_row(turn, made ? "InstCreation" : "InstModification", "Job", "jobs",
+            job->id.text, changed);
 }
 
 void job_put(struct clerk_turn *turn, struct store_job *job, bool made)
 {
-    struct store_job old;
-    char about[STORE_WORD], changed[256];
+    struct store_job old = { .state = -1 };
 
     if (!made && !turn_get(turn, STORE_JOB, job->id.text, &old))
         return;
@@ -63,10 +122,7 @@ void job_put(struct clerk_turn *turn, struct store_job *job, bool made)
     turn_touch(turn, STORE_JOB, &job->id);
     if (!made && !job_is_over(old.state) && job_is_over(job->state))
         metrics_job_ended(&turn->service->metrics, job);
-    path_of(about, "jobs", &job->id);
-    if (job_changed(made ? NULL : &old, job, changed, sizeof(changed)))
-        event_put(turn, made ? "InstCreation" : "InstModification", "Job", about,
-                changed);
+    job_event(turn, &old, job, made);
 }
 
 /* -- pairs ------------------------------------------------------------------------------ */

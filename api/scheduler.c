@@ -45,8 +45,10 @@ struct slot {
     bool stop; /* ring engine_stop(how) */
     bool told; /* @how was rung */
     enum engine_stop how;
-    bool limit_changed;
-    uint64_t limit;
+    bool limit_changed, pipe_changed, priority_changed;
+    uint64_t limit, pipe_limit;
+    struct uuid pipe;
+    unsigned priority;
     bool held_now; /* in this batch the job of a hold was done: */
     struct uuid held_job; /* that one */
 };
@@ -295,7 +297,10 @@ static bool slot_add(struct scheduler *scheduler, const struct engine_plan *plan
         .reads = *reads,
         .writes = *writes,
         .fresh = true,
-        .limit = plan->limit };
+        .limit = plan->limit,
+        .pipe = plan->pipe,
+        .pipe_limit = plan->pipe_limit,
+        .priority = plan->priority };
 
     if (scheduler->slot_count == scheduler->slot_room) {
         size_t room = scheduler->slot_room ? 2 * scheduler->slot_room : 16;
@@ -323,6 +328,32 @@ static void slot_ask(struct slot *slot, enum engine_stop how)
     slot->how = how;
 }
 
+static void slot_pace(struct slot *slot, uint64_t limit, int64_t priority)
+{
+    unsigned engine_priority = plan_priority(priority);
+
+    slot->limit_changed |= limit != slot->limit;
+    slot->limit = limit;
+    slot->priority_changed |= engine_priority != slot->priority;
+    slot->priority = engine_priority;
+}
+
+static void touched_pipe(
+        struct scheduler *scheduler, struct clerk_turn *turn, const struct uuid *id)
+{
+    struct store_pipe pipe;
+
+    if (uuid_is_none(id) || !turn_get(turn, STORE_PIPE, id->text, &pipe))
+        return;
+    for (size_t i = 0; i < scheduler->slot_count; i++) {
+        struct slot *slot = &scheduler->slots[i];
+        if (!uuid_equal(&slot->pipe, id))
+            continue;
+        slot->pipe_changed |= slot->pipe_limit != pipe.limit;
+        slot->pipe_limit = pipe.limit;
+    }
+}
+
 static void touched_job(
         struct scheduler *scheduler, struct clerk_turn *turn, const struct uuid *id)
 {
@@ -336,10 +367,7 @@ static void touched_job(
         return;
     if (job.wanted)
         slot_ask(slot, job.wanted == WANT_KILL ? ENGINE_DROP : ENGINE_DRAIN);
-    if (job.limit != slot->limit) {
-        slot->limit = job.limit;
-        slot->limit_changed = true;
-    }
+    slot_pace(slot, job.limit, job.priority);
 }
 
 static bool scan_stands(const struct store_replica *replica)
@@ -371,10 +399,8 @@ static void touched_pair(
         slot_ask(slot, ENGINE_DRAIN);
     if (slot->of.kind == SCHEDULER_HOLD && !(there && hold_stands(&replica)))
         slot_ask(slot, ENGINE_DRAIN);
-    if (there && slot->of.kind == SCHEDULER_SCAN && replica.limit != slot->limit) {
-        slot->limit = replica.limit;
-        slot->limit_changed = true;
-    }
+    if (there && slot->of.kind == SCHEDULER_SCAN)
+        slot_pace(slot, replica.limit, job_priority_of(replica.copy_priority));
 }
 
 /** A batch was lost with what it asked of running plans: ask the rows again. */
@@ -385,6 +411,7 @@ static void slots_review(struct scheduler *scheduler, struct clerk_turn *turn)
         if (!uuid_is_none(&of.job))
             touched_job(scheduler, turn, &of.job);
         touched_pair(scheduler, turn, &of.replica);
+        touched_pipe(scheduler, turn, &scheduler->slots[i].pipe);
     }
 }
 
@@ -407,6 +434,7 @@ static void job_begin(
         struct clerk_turn *turn, struct store_job *job, struct store_replica *replica)
 {
     job->state = CIM_JOB_STARTING;
+    job->limited_by = job->stalled = 0;
     if (!job->started)
         job->started = turn->now;
     else
@@ -543,6 +571,8 @@ void scheduler_plan(struct clerk_turn *turn)
         struct clerk_touch touch = turn->touched->list[i];
         if (touch.table == STORE_JOB)
             touched_job(scheduler, turn, &touch.id);
+        else if (touch.table == STORE_PIPE)
+            touched_pipe(scheduler, turn, &touch.id);
         else
             touched_pair(scheduler, turn, &touch.id);
     }
@@ -563,7 +593,10 @@ static void ring_start(struct service *service, struct slot *slot)
         .end = ENGINE_FAILED,
         .total = 0,
         .watermark = slot->plan->watermark,
+        .verified = slot->plan->verified,
         .skipped = slot->plan->skipped,
+        .equal = slot->plan->equal,
+        .read = slot->plan->read,
         .written = slot->plan->written };
     int result = engine_start(service->engine, slot->plan);
 
@@ -575,6 +608,17 @@ static void ring_start(struct service *service, struct slot *slot)
     fault_set(&event.fault, result, "it could not be started: %s",
             strerrordesc_np(-result));
     progress_event(service, &event);
+}
+
+static void ring_pace(struct engine *engine, struct slot *slot)
+{
+    if (slot->limit_changed)
+        (void)engine_limit(engine, &slot->id, slot->limit);
+    if (slot->priority_changed)
+        (void)engine_priority(engine, &slot->id, slot->priority);
+    if (slot->pipe_changed)
+        engine_pipe_limit(engine, &slot->pipe, slot->pipe_limit);
+    slot->limit_changed = slot->priority_changed = slot->pipe_changed = false;
 }
 
 void scheduler_ring(struct service *service)
@@ -592,10 +636,7 @@ void scheduler_ring(struct service *service)
             slot->stop = false;
             slot->told = true;
         }
-        if (slot->limit_changed) {
-            (void)engine_limit(service->engine, &slot->id, slot->limit);
-            slot->limit_changed = false;
-        }
+        ring_pace(service->engine, slot);
     }
 }
 
@@ -606,7 +647,8 @@ void scheduler_undone(struct service *service, bool all)
     for (size_t i = scheduler->slot_count; i-- > 0;) {
         struct slot *slot = &scheduler->slots[i];
         if (all) {
-            slot->ended = slot->stop = slot->limit_changed = false;
+            slot->ended = slot->stop = false;
+            slot->limit_changed = slot->priority_changed = slot->pipe_changed = false;
             if (slot->held_now)
                 slot->of.job = slot->held_job;
             slot->held_now = false;

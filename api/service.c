@@ -143,6 +143,7 @@ static int service_engine_start(struct service *service, struct fault *fault)
         .connect_timeout_ms = options->connect_timeout_ms,
         .io_timeout_ms = options->io_timeout_ms,
         .recovery_ms = RECOVERY_MS,
+        .limit = options->bandwidth_limit,
         .event = progress_event,
         .context = service };
 
@@ -185,6 +186,7 @@ struct service *service_create(const struct api_options *options, struct fault *
         fault_set(fault, -ENOMEM, "out of memory");
         return NULL;
     }
+    service->limit = options->bandwidth_limit;
     pthread_mutex_init(&service->wake_lock, NULL);
     pthread_condattr_init(&attributes);
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
@@ -201,6 +203,12 @@ struct service *service_create(const struct api_options *options, struct fault *
         return service;
     service_destroy(service);
     return NULL;
+}
+
+void service_limit(struct service *service, uint64_t limit)
+{
+    atomic_store(&service->limit, limit);
+    engine_whole_limit(service->engine, limit);
 }
 
 void service_drain(struct service *service)

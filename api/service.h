@@ -33,6 +33,7 @@ struct service {
     struct engine *engine;
     char initiator[224];
     _Atomic bool draining, recovered;
+    _Atomic uint64_t limit; /* bytes a second of all copies together; 0 none */
     bool quarantined; /* the database was corrupt and moved aside at this start */
     struct instant expire_due; /* service_tick(): the clerk's thread */
 
@@ -215,6 +216,11 @@ bool job_is_over(int64_t state);
 #define JOB_OVER_STATES                                                                \
     (UINT64_C(1) << 7 | UINT64_C(1) << 8 | UINT64_C(1) << 9 | UINT64_C(1) << 10)
 
+/** What its time goes into, in a word; NULL: nothing is known. (jobs.c) */
+const char *job_limited_by(const struct store_job *job);
+/** No byte has moved for a while. (jobs.c) */
+bool job_stalled(const struct store_job *job);
+
 /** Put a job or a pair and the event that tells of it, with the next revision. */
 void job_put(struct clerk_turn *turn, struct store_job *job, bool made);
 void replica_put(struct clerk_turn *turn, struct store_replica *replica, bool made);
@@ -311,6 +317,9 @@ void element_event(
     needs is gone, or the source is not complete; @fault says so. */
 bool plan_build(struct clerk_turn *turn, const struct store_replica *replica,
         const struct store_job *job, struct engine_plan *plan, struct fault *fault);
+
+/** The engine's priority of a job's. */
+unsigned plan_priority(int64_t priority);
 
 /** Async by scan: rows of pairs whose scan is due; *@next: the next one. */
 void scan_due(struct clerk_turn *turn, int64_t *next,

@@ -183,6 +183,7 @@ static int service_start(struct life *life, const struct options *options)
                     .connect_timeout_ms = options->connect_timeout_s * 1000,
                     .io_timeout_ms = options->io_timeout_s * 1000,
                     .workers = life->workers,
+                    .bandwidth_limit = options->bandwidth_limit,
                     .max_jobs = options->max_jobs ? options->max_jobs : MAX_JOBS,
                     .retention_days = options->retention_days ? options->retention_days
                                                               : RETENTION_DAYS,
@@ -260,7 +261,24 @@ static void second_signal_obey(void)
     (void)pthread_sigmask(SIG_UNBLOCK, &ends, NULL);
 }
 
-static void stop_await(const struct life *life)
+/* What may change while copies run is read again; all else waits for the next start. */
+static void configuration_reread(const struct life *life, const struct options *options)
+{
+    struct options again;
+    char why[OPTION_WHY] = "";
+
+    if (options_parse(&again, options->argc, options->argv, why) != 0) {
+        log_plain(LOG_WARN, "reload", "nothing is changed: %s", why);
+    } else {
+        service_limit(life->service, again.bandwidth_limit);
+        log_plain(LOG_INFO, "reload",
+                "bandwidth-limit is %llu; other options are read at start only",
+                (unsigned long long)again.bandwidth_limit);
+    }
+    options_finish(&again);
+}
+
+static void stop_await(const struct life *life, const struct options *options)
 {
     int number = 0;
 
@@ -270,7 +288,7 @@ static void stop_await(const struct life *life)
         if (number == SIGUSR1)
             trace_print(STDERR_FILENO);
         else if (number == SIGHUP)
-            log_plain(LOG_WARN, "reload", "the configuration is read at start only");
+            configuration_reread(life, options);
     }
     log_plain(LOG_INFO, "stopping", "%s", number == SIGTERM ? "SIGTERM" : "SIGINT");
 }
@@ -300,7 +318,7 @@ int lifetime_run(const struct options *options)
             service_start(&life, options) == 0 && listeners_start(&life, options) == 0;
     if (started) {
         ready_tell(&life, options);
-        stop_await(&life);
+        stop_await(&life, options);
         notify_manager("STOPPING=1");
     }
     second_signal_obey();

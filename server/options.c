@@ -157,6 +157,16 @@ static int numbers_settle(struct options *options, char why[OPTION_WHY])
     return result;
 }
 
+static int limit_settle(struct options *options, char why[OPTION_WHY])
+{
+    const char *text = options_text(options, OPTION_BANDWIDTH_LIMIT);
+
+    if (text && !number_parse(text, 0, UINT64_MAX, &options->bandwidth_limit))
+        return refuse(why, OPTION_BANDWIDTH_LIMIT, text,
+                "a number of bytes a second is wanted");
+    return 0;
+}
+
 static int words_settle(struct options *options, char why[OPTION_WHY])
 {
     const char *flag = options_text(options, OPTION_HTTP_UNPROTECTED);
@@ -304,6 +314,8 @@ static int options_settle(struct options *options, char why[OPTION_WHY])
     int result = numbers_settle(options, why);
 
     if (result == 0)
+        result = limit_settle(options, why);
+    if (result == 0)
         result = words_settle(options, why);
     if (result == 0)
         result = addresses_settle(options, OPTION_HTTP, why);
@@ -330,9 +342,11 @@ int options_parse(struct options *options, int argc, char **argv, char why[OPTIO
     const char *config = NULL;
     int result;
 
-    *options = (struct options){
-        .connect_timeout_s = 5, .io_timeout_s = 30, .log_level = LOG_INFO
-    };
+    *options = (struct options){ .connect_timeout_s = 5,
+        .io_timeout_s = 30,
+        .log_level = LOG_INFO,
+        .argc = argc,
+        .argv = argv };
     result = arguments_read(options, argc, argv, &config, why);
     if (result == 0 && (options->help || options->version || options->check_health))
         return 0;

@@ -40,11 +40,14 @@ struct options {
     unsigned workers, max_jobs;
     unsigned retention_days;
     uint64_t retention_rows;
+    uint64_t bandwidth_limit; /* bytes a second; 0: none */
     bool http_unprotected;
     bool log_json;
     enum log_level log_level; /* LOG_INFO */
     const char *check_health; /* of argv: the other mode; NULL: serve */
     bool help, version; /* print it and end */
+    int argc; /* as they were given: borrowed, to be read again */
+    char **argv;
 };
 
 enum { OPTION_WHY = 256 };

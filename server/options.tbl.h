@@ -17,6 +17,8 @@ ONE(CONNECT_TIMEOUT, "connect-timeout", "S", "seconds for a login, 1 to 300 [5]"
 ONE(IO_TIMEOUT, "io-timeout", "S", "seconds for one command, 1 to 3600 [30]")
 ONE(WORKERS, "workers", "N", "worker loops, 1 to 64 [one a core]")
 ONE(MAX_JOBS, "max-jobs", "N", "jobs that run at once, 1 to 1024 [4]")
+ONE(BANDWIDTH_LIMIT, "bandwidth-limit", "BYTES",
+        "a second, for all copies together; read again at SIGHUP [0: none]")
 LIST(HTTP_HOST, "http-host", "NAME", "a name that the Host header may hold")
 FLAG(HTTP_UNPROTECTED, "http-unprotected",
         "let --http bind beyond loopback, without a login")

@@ -366,6 +366,24 @@ static void slow_copy(char job[37])
     answer_release(&answer);
 }
 
+/* Waits until what limits the job is @word. */
+static void limited_by(const char *job, const char *word)
+{
+    struct instant deadline = instant_add_ms(clock_monotonic(), 30000);
+    bool is = false;
+
+    while (!is) {
+        struct answer answer =
+                rig_call(&rig, API_JOB_GET, (struct asked){ .id = job }, NULL);
+        const char *text = json_string_value(json_object_get(answer.json, "LimitedBy"));
+        is = text && strcmp(text, word) == 0;
+        answer_release(&answer);
+        expect(is || !instant_reached(clock_monotonic(), deadline));
+        if (!is)
+            usleep(20000);
+    }
+}
+
 Test(jobs, a_limit_that_is_lifted_takes_effect_while_it_runs, .timeout = 100)
 {
     struct answer answer;
@@ -383,8 +401,10 @@ Test(jobs, a_limit_that_is_lifted_takes_effect_while_it_runs, .timeout = 100)
     }
     answer = rig_call(
             &rig, API_JOB_PATCH, (struct asked){ .id = job }, "{\"Priority\":0}");
-    expect_answer(&answer, STATE, -1);
+    expect_answer(&answer, DONE, -1);
+    expect_eq(answer_number(&answer, "Priority"), 0);
     answer_release(&answer);
+    limited_by(job, "Limit");
     answer = rig_call(
             &rig, API_JOB_PATCH, (struct asked){ .id = job }, "{\"BandwidthLimit\":0}");
     expect_answer(&answer, DONE, -1);
@@ -396,5 +416,62 @@ Test(jobs, a_limit_that_is_lifted_takes_effect_while_it_runs, .timeout = 100)
     expect_eq(answer_number(&answer, "ReturnValue"), 0);
     expect_eq(answer_number(&answer, "BytesDone"), 8 << 20);
     expect_str(answer_text(&answer, "Mode"), "Full");
+    expect_eq(answer_number(&answer, "BytesRead"), 8 << 20);
+    expect_eq(answer_number(&answer, "BytesWritten"), 8 << 20);
+    expect_eq(answer_number(&answer, "BytesSkipped"), 0);
+    expect(json_is_null(json_object_get(answer.json, "LimitedBy")));
+    expect(json_is_null(json_object_get(answer.json, "StalledSince")));
     answer_release(&answer);
+}
+
+/* The member is this text, or null. */
+static bool member_is(const struct answer *answer, const char *name, const char *text)
+{
+    const json_t *member = json_object_get(answer->json, name);
+
+    return text ? json_is_string(member) && strcmp(json_string_value(member), text) == 0
+                : json_is_null(member);
+}
+
+Test(jobs, what_a_job_waits_for)
+{
+    static const struct {
+        int64_t state, limited_by;
+        const char *word;
+        bool stalled;
+    } rows[] = { { CIM_JOB_NEW, ENGINE_LIMITED_TARGET, "Queue", false },
+        { CIM_JOB_STARTING, ENGINE_LIMITED_TARGET, NULL, true },
+        { CIM_JOB_RUNNING, ENGINE_LIMITED_NONE, NULL, true },
+        { CIM_JOB_RUNNING, ENGINE_LIMITED_SOURCE, "Source", true },
+        { CIM_JOB_RUNNING, ENGINE_LIMITED_TARGET, "Target", true },
+        { CIM_JOB_RUNNING, ENGINE_LIMITED_BANDWIDTH, "Limit", true },
+        { CIM_JOB_SUSPENDED, ENGINE_LIMITED_TARGET, NULL, false },
+        { CIM_JOB_COMPLETED, ENGINE_LIMITED_TARGET, NULL, false } };
+
+    for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+        struct store_job job = sample(rows[i].state);
+        struct answer answer;
+
+        job.limited_by = rows[i].limited_by;
+        job.stalled = 1790000000000;
+        snprintf(job.stall_reason, sizeof(job.stall_reason), "no \"answer\"");
+        job.skipped = 300;
+        job.skipped_zero = 100;
+        job.skipped_equal = 200;
+        job.read = 700;
+        job.verified = 50;
+        put(&job);
+        answer = get(&job);
+        expect(member_is(&answer, "LimitedBy", rows[i].word));
+        expect(member_is(&answer, "StalledSince",
+                rows[i].stalled ? "2026-09-21T14:13:20.000Z" : NULL));
+        expect(member_is(
+                &answer, "StallReason", rows[i].stalled ? "no \"answer\"" : NULL));
+        expect_eq(answer_number(&answer, "BytesSkipped"), 300);
+        expect_eq(answer_number(&answer, "BytesSkippedZero"), 100);
+        expect_eq(answer_number(&answer, "BytesSkippedEqual"), 200);
+        expect_eq(answer_number(&answer, "BytesRead"), 700);
+        expect_eq(answer_number(&answer, "BytesVerified"), 50);
+        answer_release(&answer);
+    }
 }

@@ -172,6 +172,10 @@ Test(pipes, one_that_is_used_keeps_its_way_but_not_its_name)
             &rig, API_PIPE_PATCH, asked, "{\"TargetEndpoint\":[\"127.0.0.1:3261\"]}");
     expect_answer(&answer, IN_USE, -1);
     answer_release(&answer);
+    answer = rig_call(&rig, API_PIPE_PATCH, asked, "{\"BandwidthLimit\":4096}");
+    expect_answer(&answer, DONE, -1);
+    expect_eq(answer_number(&answer, "BandwidthLimit"), 4096);
+    answer_release(&answer);
     answer = rig_call(&rig, API_PIPE_PATCH, asked, "{\"ElementName\":\"x\"}");
     expect_answer(&answer, DONE, -1);
     answer_release(&answer);

@@ -100,6 +100,58 @@ Test(daemon, signals_that_are_no_stop)
     cr_assert(strstr(log_text(), "\"reload\""));
 }
 
+static bool limit_is(const char *text)
+{
+    char wanted[64];
+
+    snprintf(wanted, sizeof(wanted), "\"BandwidthLimit\":%s,", text);
+    return get(daemon_.http, "/capabilities") == 200 && strstr(answer.body, wanted);
+}
+
+static void write_config(const char *path, const char *text)
+{
+    FILE *file = fopen(path, "w");
+
+    cr_assert(file && fputs(text, file) >= 0 && fclose(file) == 0);
+}
+
+/* Wait for the log to hold @word @times. */
+static bool logged(const char *word, unsigned times)
+{
+    for (unsigned i = 0; i < 3000; i++) {
+        unsigned count = 0;
+        for (const char *at = log_text(); (at = strstr(at, word)); at++)
+            count++;
+        if (count >= times)
+            return true;
+        usleep(10000);
+    }
+    return false;
+}
+
+Test(daemon, the_bandwidth_limit_is_read_again)
+{
+    char path[] = "/tmp/replicad-config-XXXXXX";
+    int fd = mkstemp(path);
+
+    cr_assert(fd >= 0 && close(fd) == 0);
+    write_config(path, "bandwidth-limit: 5000000\n");
+    start((const char *const[]){ "--config", path, NULL });
+    cr_assert(limit_is("5000000"));
+    write_config(path, "bandwidth-limit: 7000000\n");
+    kill(daemon_.pid, SIGHUP);
+    cr_assert(logged("\"reload\"", 1) && limit_is("7000000"));
+    write_config(path, "bandwidth-limit: fast\n");
+    kill(daemon_.pid, SIGHUP);
+    cr_assert(logged("\"reload\"", 2) && limit_is("7000000"),
+            "what is wrong changes nothing");
+    write_config(path, "workers: 1\n");
+    kill(daemon_.pid, SIGHUP);
+    cr_assert(logged("\"reload\"", 3) && limit_is("0"));
+    cr_assert(daemon_stop(&daemon_) == 0);
+    cr_assert(unlink(path) == 0);
+}
+
 Test(daemon, who_cannot_start_says_why_in_one_line)
 {
     static const char *const lines[][5] = {

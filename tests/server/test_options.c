@@ -107,6 +107,9 @@ Test(options, each_refusal_is_one_line_that_names_the_option)
         "--workers 99999999999999999999",
         "--max-jobs 0",
         "--max-jobs 1025",
+        "--bandwidth-limit fast",
+        "--bandwidth-limit -1",
+        "--bandwidth-limit 1M",
         "--connect-timeout 0",
         "--connect-timeout 301",
         "--io-timeout 0",
@@ -172,6 +175,7 @@ static const char all_keys[] = "data-dir: /from/config\n"
                                "io-timeout: 8\n"
                                "workers: 3\n"
                                "max-jobs: 9\n"
+                               "bandwidth-limit: 123456789012\n"
                                "http-host: [ nas, other ]\n"
                                "http-unprotected: false\n"
                                "log-level: warn\n"
@@ -187,6 +191,7 @@ Test(options, every_option_has_a_key_of_its_name)
     cr_assert_str_eq(options.values[OPTION_HTTP].items[1], "[::1]:82");
     cr_assert(options.connect_timeout_s == 7 && options.io_timeout_s == 8);
     cr_assert(options.workers == 3 && options.max_jobs == 9 && options.pool_count == 2);
+    cr_assert(options.bandwidth_limit == 123456789012);
     cr_assert(options.log_level == LOG_WARN && !options.log_json);
     cr_assert(options.retention_days == 3 && options.retention_rows == 500);
 }

@@ -59,6 +59,11 @@ struct service *service_create(const struct api_options *options, struct fault *
     return service;
 }
 
+void service_limit(struct service *service, uint64_t limit)
+{
+    (void)service, (void)limit;
+}
+
 void service_drain(struct service *service)
 {
     pthread_mutex_lock(&service->lock);
