@@ -81,7 +81,7 @@ struct scsi_nexus {
         uint8_t asc, ascq;
     } attention[SCSI_UA_MAX];
     uint8_t attentions;
-    bool registered; /* for persistent reservations */
+    bool registered, purged; /* for persistent reservations */
     struct scsi_unit_figures figures;
 };
 
@@ -143,6 +143,7 @@ struct scsi_task {
     union {
         struct block_extent extents[8];
         uint64_t words[16];
+        struct iovec iov[12];
     } room;
 };
 

@@ -3,6 +3,8 @@
  * Range locks. COMPARE AND WRITE and its like ask for a lock; it is held as soon as no
  * request in flight and no older lock overlaps it. While it is asked for or held,
  * overlapping requests of other tasks stand in line. Without locks a request pays one test.
+ * The order is lock, then scratch, then device; who has the scratch has a lock, waits for
+ * nothing but the device, and so always goes on.
  *
  * A device that broke (device.h: @broken) is closed when nothing is in flight and opened
  * anew through the backing, with back-off. Requests stand in line meanwhile, at most
@@ -45,11 +47,11 @@ static bool request_overlaps(
             overlap(request->offset, request->length, lock->offset, lock->length);
 }
 
-/* Is a lock of another task in the way of this request? */
+/* Is a lock in the way of this request? Not asked of a task that holds one itself. */
 static bool locked_out(const struct scsi_unit *unit, const struct scsi_task *task)
 {
     for (const struct scsi_lock *lock = unit->locks; lock; lock = lock->next)
-        if (lock != &task->lock && request_overlaps(&task->request, lock))
+        if (request_overlaps(&task->request, lock))
             return true;
     return false;
 }
@@ -214,7 +216,7 @@ static void device_go(struct scsi_task *task)
         device_park(task);
         return;
     }
-    if (unit->locks && locked_out(unit, task)) {
+    if (unit->locks && !task->lock.held && locked_out(unit, task)) {
         line_join(&unit->lock_line, task, device_go);
         return;
     }
@@ -224,19 +226,26 @@ static void device_go(struct scsi_task *task)
     block_submit(unit->device, &task->request);
 }
 
-void task_device(struct scsi_task *task, enum block_op op, uint64_t offset, void *bytes,
-        uint64_t length, unsigned flags, void (*resume)(struct scsi_task *))
+void task_device_iov(struct scsi_task *task, enum block_op op, uint64_t offset,
+        const struct iovec *iov, int iovcnt, uint64_t length, unsigned flags,
+        void (*resume)(struct scsi_task *))
 {
-    task->iov = (struct iovec){ bytes, length };
     task->request.op = op;
     task->request.flags = flags;
     task->request.offset = offset;
     task->request.length = length;
-    task->request.iov = &task->iov;
-    task->request.iovcnt = 1;
+    task->request.iov = iov;
+    task->request.iovcnt = iovcnt;
     task->request.done = device_done;
     task->then = resume;
     device_go(task);
+}
+
+void task_device(struct scsi_task *task, enum block_op op, uint64_t offset, void *bytes,
+        uint64_t length, unsigned flags, void (*resume)(struct scsi_task *))
+{
+    task->iov = (struct iovec){ bytes, length };
+    task_device_iov(task, op, offset, &task->iov, 1, length, flags, resume);
 }
 
 unsigned task_write_flags(const struct scsi_task *task)

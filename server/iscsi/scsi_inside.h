@@ -120,7 +120,6 @@ struct registrations {
     uint8_t type; /* enum reserve_type */
     uint8_t holder; /* index, unless the type is ..._ALL */
     uint8_t count;
-    uint64_t reserved_key; /* of the holder when it reserved */
     struct registrant list[REGISTRANTS_MOST];
 };
 
@@ -173,6 +172,7 @@ struct scsi_unit {
     uint32_t generation;
     struct scsi_task *registering; /* the PERSISTENT RESERVE OUT that is under way */
     struct scsi_line register_line;
+    uint8_t kept[SCSI_KEPT_MAX]; /* what backing->keep() is writing down */
     unsigned purge_left; /* tasks that PREEMPT AND ABORT waits for */
 
     /* Making and ending. */
@@ -193,8 +193,7 @@ enum opcode_flags {
     O_PROTECT = 4, /* RDPROTECT, WRPROTECT ... in bits 7..5 of byte 1 must be 0 */
     O_WRITES = 8, /* changes the medium */
     O_THIN = 16, /* only where the device can discard */
-    O_HEARS_NOTHING = 32, /* runs although a unit attention is due */
-    O_NO_DEVICE = 64 /* runs without a device */
+    O_HEARS_NOTHING = 32 /* runs although a unit attention is due */
 };
 
 /** Who may, while someone else holds a persistent reservation (SPC-4 table 69, SBC-3 table
@@ -268,7 +267,7 @@ void task_want(struct scsi_task *task, uint64_t offset, uint32_t length,
 void task_send(
         struct scsi_task *task, uint32_t length, void (*resume)(struct scsi_task *));
 void task_drop_buffer(struct scsi_task *task);
-/** unit->scratch is the task's until it ends or task_scratch_give(). */
+/** unit->scratch is the task's until it ends or task_scratch_give(). Only under a lock. */
 void task_scratch(struct scsi_task *task, void (*resume)(struct scsi_task *));
 void task_scratch_give(struct scsi_task *task);
 
@@ -305,6 +304,9 @@ uint8_t sense_build(uint8_t *bytes, bool descriptor, enum sense_key key,
 /** The range is [offset, offset+length) in bytes; task->result is set before @resume. */
 void task_device(struct scsi_task *task, enum block_op op, uint64_t offset, void *bytes,
         uint64_t length, unsigned flags, void (*resume)(struct scsi_task *));
+void task_device_iov(struct scsi_task *task, enum block_op op, uint64_t offset,
+        const struct iovec *iov, int iovcnt, uint64_t length, unsigned flags,
+        void (*resume)(struct scsi_task *));
 /** Writes zeros to the range, at most zero_piece() bytes, in whichever way there is. */
 uint64_t zero_piece(const struct scsi_unit *unit, uint64_t length);
 void task_zero(struct scsi_task *task, uint64_t offset, uint64_t length, unsigned flags,
@@ -341,6 +343,8 @@ void reserve_reset(struct scsi_unit *unit);
 /** False: @bytes are not what reserve_write() wrote. */
 bool reserve_read(struct scsi_unit *unit, const uint8_t *bytes, size_t length);
 void reserve_task_purged(struct scsi_unit *unit);
+/** A PERSISTENT RESERVE OUT ends: the next may begin. */
+void reserve_task_over(struct scsi_task *task);
 
 /* -- the commands: scsi_opcodes.tbl.h names them ------------------------------------- */
 

@@ -174,6 +174,7 @@ static void verify_read(struct scsi_task *task)
     if (bytchk(task) == BYTCHK_COMPARE)
         task_drop_buffer(task);
     task_scratch_give(task);
+    task_unlock(task);
     task->at += task->piece;
     verify_piece(task);
 }
@@ -189,6 +190,11 @@ static void verify_scratch(struct scsi_task *task)
     task_scratch(task, verify_submit);
 }
 
+static void verify_lock(struct scsi_task *task)
+{
+    task_lock(task, task_offset(task), task->piece, verify_scratch);
+}
+
 static void verify_piece(struct scsi_task *task)
 {
     if (task->at == task->end) {
@@ -196,11 +202,11 @@ static void verify_piece(struct scsi_task *task)
         return;
     }
     if (bytchk(task) == BYTCHK_COMPARE) {
-        task_want(task, task->at, piece_next(task), verify_scratch);
+        task_want(task, task->at, piece_next(task), verify_lock);
         return;
     }
     task->piece = piece_next(task);
-    task_scratch(task, verify_submit);
+    verify_lock(task);
 }
 
 static void verify_one_block(struct scsi_task *task)

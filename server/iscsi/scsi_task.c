@@ -233,6 +233,8 @@ static void task_finish(struct scsi_task *task)
 
     task_unlock(task);
     task_scratch_give(task);
+    if (unit->registering == task)
+        reserve_task_over(task);
     task->state = TASK_OVER;
     set_remove(task);
     task->ops->done(task);
