@@ -3,8 +3,9 @@
  *
  * A task has one buffer at a time, of what the unit wants or will want. R2T is sent when the
  * buffer is there, so that data which was asked for always has a place. At error recovery
- * level 0 data comes in order: each PDU must name what is exactly next, or the connection
- * ends. */
+ * level 0 data comes in order: each PDU must name the bytes that are exactly next, or the
+ * connection ends. A wrong digest or data number costs the task alone: it fails when all of
+ * its data has come (RFC 7143 7.8, 7.9). */
 #include <string.h>
 
 #include "replica/base/check.h"
@@ -221,8 +222,6 @@ static const char *judge_solicited(const struct task *task, const uint8_t *heade
 
     if (be64_get(header + 8) != task->lun)
         return "data for another unit than was asked";
-    if (be32_get(header + 36) != r2t->datasn)
-        return "a data number out of order";
     if (be32_get(header + 40) != r2t->offset + r2t->received)
         return "data at another place than was asked";
     if (length > left)
@@ -238,8 +237,6 @@ static const char *judge_unsolicited(const struct task *task, const uint8_t *hea
     uint32_t length = pdu_data_length(header);
     uint32_t most = command_unsolicited_max(terms, task->scsi.expected);
 
-    if (be32_get(header + 36) != task->unsolicited_datasn)
-        return "a data number out of order";
     if (be32_get(header + 40) != task->unsolicited_at)
         return "unsolicited data out of place";
     if (length > most - task->unsolicited_at)
@@ -273,6 +270,8 @@ enum verdict dataout_header(struct connection *connection)
         session_reject(connection, in->header, PDU_REJECT_PROTOCOL);
         return DROP;
     }
+    task->damaged |= be32_get(in->header + 36) !=
+            (solicited ? task->r2t[0].datasn : task->unsolicited_datasn);
     in->offset = be32_get(in->header + 40);
     in->task = task;
     in->sink = task->state == TASK_OVER || task->damaged || in->length == 0;
