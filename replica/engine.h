@@ -179,7 +179,7 @@ struct engine_event {
     enum engine_limited limited; /* over the same seconds */
     uint64_t
             stalled_ms; /* since a byte moved, if that is longer than stall_ms; else 0 */
-    char stall[200]; /* why, in words; "" when it does not stall */
+    char stall[256]; /* why, in words; "" when it does not stall */
     enum engine_end end; /* ENDED */
     bool on_target; /* ENDED failed: the target was at fault, else the source */
     struct fault fault; /* ENDED failed, WAITING: why; words of the device */
