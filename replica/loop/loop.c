@@ -29,6 +29,30 @@ void loop_post(struct loop *loop, struct loop_task *task)
     loop->ops->post(loop, task);
 }
 
+void loop_defer(struct loop *loop, struct loop_task *task)
+{
+    check(loop_is_mine(loop) && task->run && !task->queued);
+    task->queued = true;
+    loop->ops->defer(loop, task);
+}
+
+void loop_guest_add(struct loop *loop, struct loop_guest *guest)
+{
+    check(loop_is_mine(loop) && guest->leave && !loop_guest_find(loop, guest->leave));
+    guest->next = loop->guests;
+    loop->guests = guest;
+}
+
+struct loop_guest *loop_guest_find(
+        const struct loop *loop, void (*leave)(struct loop_guest *))
+{
+    struct loop_guest *guest = loop->guests;
+
+    while (guest && guest->leave != leave)
+        guest = guest->next;
+    return guest;
+}
+
 struct instant loop_now(struct loop *loop)
 {
     return loop->ops->now(loop);
@@ -90,8 +114,16 @@ void loop_stop(struct loop *loop)
 
 void loop_destroy(struct loop *loop)
 {
-    if (loop)
-        loop->ops->destroy(loop);
+    struct loop_guest *guest;
+
+    if (!loop)
+        return;
+    loop_own(loop);
+    while ((guest = loop->guests)) {
+        loop->guests = guest->next;
+        guest->leave(guest);
+    }
+    loop->ops->destroy(loop);
 }
 
 uint64_t loop_stalled_ms(const struct loop *loop)

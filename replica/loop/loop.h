@@ -56,6 +56,31 @@ struct loop_work {
  * again. */
 void loop_post(struct loop *loop, struct loop_task *task);
 
+/**
+ * Run @task at the end of this turn, after what was posted and right before the loop
+ * polls: for what a turn gathers, so that it goes down in one system call. In order;
+ * what such a task defers in its turn still runs before the poll, a few rounds long. The
+ * loop's own thread only, which needs no wake-up: cheaper than a post. The task is queued
+ * as by loop_post(), once. On the simulated loop it is a post.
+ */
+void loop_defer(struct loop *loop, struct loop_task *task);
+
+/**
+ * Something that the loop's users share and that ends with the loop. Embedded by whoever
+ * makes it; @leave is called by loop_destroy() on the thread that destroys, may stop
+ * watches and timers, and frees it.
+ */
+struct loop_guest {
+    void (*leave)(struct loop_guest *);
+    struct loop_guest *next; /* the loop's from here on */
+};
+
+void loop_guest_add(struct loop *loop, struct loop_guest *guest);
+
+/** The guest that has this @leave, by which it is known; NULL when there is none. */
+struct loop_guest *loop_guest_find(
+        const struct loop *loop, void (*leave)(struct loop_guest *));
+
 /** True on the loop's own thread: the one that runs it, before that the one that made
    it. For checks on entry. */
 bool loop_is_mine(const struct loop *loop);

@@ -230,6 +230,7 @@ static uint64_t side_stalled_ms(const struct loop *loop)
 
 static const struct loop_ops side_ops = {
     .post = side_post,
+    .defer = side_post,
     .now = side_now,
     .timer_start = side_timer_start,
     .timer_stop = side_timer_stop,

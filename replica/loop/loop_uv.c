@@ -4,6 +4,9 @@
  * one consumer. Only the post that finds it empty wakes the loop (uv_async writes to an
  * eventfd), and a post by the loop itself never does: before it sleeps, the loop looks.
  *
+ * A turn ends with the deferred tasks, which put into few system calls what the turn has
+ * gathered: submissions, and sends. They are a plain list, the loop's alone.
+ *
  * Timers are our own heap (timers.h) over one uv_timer, armed once a turn: to start and
  * stop a deadline a request costs no call into libuv.
  *
@@ -52,6 +55,7 @@ struct uv_side {
     uv_prepare_t before_poll;
     uv_check_t after_poll;
     uv_idle_t busy; /* active while posts wait, so that the poll does not sleep */
+    struct loop_task *deferred, **deferred_end;
     struct timer_heap timers;
     struct instant armed; /* what the alarm is set to, while it is active */
     struct instant now;
@@ -65,7 +69,10 @@ struct uv_side {
     unsigned working;
 };
 
-enum { SPARE_JOBS = 32 };
+enum {
+    SPARE_JOBS = 32,
+    DEFER_ROUNDS = 4 /* of deferred tasks a turn, when they defer more: others wait */
+};
 
 /* The loop this thread is running right now. Ownership alone would not do to leave out
    a wake-up: a loop changes owners when loop_run() is called on another thread. */
@@ -124,6 +131,32 @@ static void run_posted(struct uv_side *side)
         side->ran = true;
         task->run(task);
         task = next;
+    }
+}
+
+static void side_defer(struct loop *loop, struct loop_task *task)
+{
+    struct uv_side *side = side_of(loop);
+
+    task->next = NULL;
+    *side->deferred_end = task;
+    side->deferred_end = &task->next;
+}
+
+/* A round runs what was there at its beginning. */
+static void run_deferred(struct uv_side *side)
+{
+    for (unsigned round = 0; side->deferred && round < DEFER_ROUNDS; round++) {
+        struct loop_task *task = side->deferred;
+        side->deferred = NULL;
+        side->deferred_end = &side->deferred;
+        side->ran = true;
+        while (task) {
+            struct loop_task *next = task->next; /* run() may free or defer it again */
+            task->queued = false;
+            task->run(task);
+            task = next;
+        }
     }
 }
 
@@ -186,8 +219,9 @@ static void on_before_poll(uv_prepare_t *prepare)
 
     turn_begin(side);
     run_posted(side);
+    run_deferred(side);
     arm_alarm(side);
-    if (atomic_load_explicit(&side->posted, memory_order_acquire) ||
+    if (atomic_load_explicit(&side->posted, memory_order_acquire) || side->deferred ||
             (side->once && side->ran))
         (void)uv_idle_start(&side->busy, on_busy);
     else
@@ -466,6 +500,7 @@ static void side_destroy(struct loop *loop)
 
 static const struct loop_ops side_ops = {
     .post = side_post,
+    .defer = side_defer,
     .now = side_now,
     .timer_start = side_timer_start,
     .timer_stop = side_timer_stop,
@@ -506,6 +541,7 @@ struct loop *loop_uv_create(void)
         return NULL;
     side->base.ops = &side_ops;
     side->waiting_end = &side->waiting;
+    side->deferred_end = &side->deferred;
     side->stop_task.run = on_stop;
     side->now = clock_monotonic();
     loop_own(&side->base);

@@ -8,6 +8,7 @@
 /** One function a call of loop.h; the contract stands there. */
 struct loop_ops {
     void (*post)(struct loop *, struct loop_task *);
+    void (*defer)(struct loop *, struct loop_task *);
     struct instant (*now)(struct loop *);
     void (*timer_start)(struct loop *, struct loop_timer *, uint64_t ms);
     void (*timer_stop)(struct loop *, struct loop_timer *);
@@ -25,6 +26,7 @@ struct loop_ops {
 struct loop {
     const struct loop_ops *ops;
     const void *_Atomic owner; /* loop_thread() of the thread that runs it */
+    struct loop_guest *guests; /* the latest first */
 };
 
 /** A value that names the calling thread among those alive. */

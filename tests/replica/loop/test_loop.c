@@ -132,6 +132,99 @@ Test(loop, posting_a_queued_task_ends_the_process, .signal = SIGABRT)
     loop_post(loop, &a.task);
 }
 
+/* -- the end of a turn ---------------------------------------------------------------- */
+
+static void tell_and_defer(struct loop_task *task)
+{
+    struct teller *teller = container_of(task, struct teller, task);
+    tell(teller->word);
+    if (teller->then)
+        loop_defer(story_loop, &teller->then->task);
+}
+
+ON_BOTH(deferred_tasks_run_in_order_and_never_from_inside)
+{
+    struct teller a = teller("a"), b = teller("b"), c = teller("c");
+
+    story_loop = loop;
+    a.task.run = tell_and_defer;
+    a.then = &c;
+    loop_defer(loop, &a.task);
+    loop_defer(loop, &b.task);
+    expect_str(story, "");
+    expect(a.task.queued);
+    while (!strchr(story, 'c'))
+        expect(loop_turn(loop));
+    expect_str(story, "abc");
+    expect(!a.task.queued);
+    loop_destroy(loop);
+}
+
+/* A turn that gathered something sends it off before it waits, and after its posts. */
+Test(loop, what_is_deferred_waits_for_the_posts_of_its_turn)
+{
+    struct loop *loop = make(UV);
+    struct teller end = teller("e"), post = teller("p"), more = teller("m");
+
+    story_loop = loop;
+    end.task.run = tell_and_defer;
+    end.then = &more;
+    loop_defer(loop, &end.task);
+    loop_post(loop, &post.task);
+    expect(loop_turn(loop));
+    expect_str(story, "pem");
+    loop_destroy(loop);
+}
+
+/* One that always defers itself leaves the turn to others, and the loop does not sleep. */
+Test(loop, deferring_for_ever_does_not_hold_up_a_timer)
+{
+    struct loop *loop = make(UV);
+    struct teller again = teller(""), timer = teller("t");
+
+    story_loop = loop;
+    again.task.run = tell_and_defer;
+    again.then = &again;
+    loop_defer(loop, &again.task);
+    loop_timer_start(loop, &timer.timer, 1);
+    while (!strchr(story, 't'))
+        expect(loop_turn(loop));
+    again.then = NULL;
+    while (again.task.queued)
+        expect(loop_turn(loop));
+    loop_destroy(loop);
+}
+
+/* -- guests --------------------------------------------------------------------------- */
+
+static void leave_first(struct loop_guest *guest)
+{
+    (void)guest;
+    tell("1");
+}
+
+static void leave_second(struct loop_guest *guest)
+{
+    (void)guest;
+    tell("2");
+}
+
+ON_BOTH(guests_are_found_by_their_leave_and_leave_with_the_loop)
+{
+    struct loop_guest first = { .leave = leave_first };
+    struct loop_guest second = { .leave = leave_second };
+
+    expect(!loop_guest_find(loop, leave_first));
+    loop_guest_add(loop, &first);
+    expect(!loop_guest_find(loop, leave_second));
+    loop_guest_add(loop, &second);
+    expect(loop_guest_find(loop, leave_first) == &first);
+    expect(loop_guest_find(loop, leave_second) == &second);
+    expect_str(story, "");
+    loop_destroy(loop);
+    expect_str(story, "21");
+}
+
 /* -- timers --------------------------------------------------------------------------- */
 
 ON_BOTH(timers_fire_by_time_then_by_start)
