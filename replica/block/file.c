@@ -1,8 +1,14 @@
-/* A regular file as a device: pread and pwrite on the process-wide pool of threads.
+/* A regular file as a device.
  *
- * One device has at most LANES calls in the pool, so that a stuck disk leaves the threads
- * to the others; what is more waits in the device, in order. A lane is a struct embedded
- * in the device: no request allocates.
+ * Each request goes one of three ways. What does not wait for a disk (anything small on
+ * tmpfs; a small read that is cached) is done at once by the loop itself, within bounds
+ * that keep the turn short. The rest goes by io_uring, on a local file system and where
+ * the kernel allows it. Else, and on file systems over a network, which may be stuck in
+ * any call, preadv and pwritev run on the process-wide pool of threads.
+ *
+ * One device has at most POOL_LANES calls in the pool and RING_LANES in the kernel's
+ * hands, so that a stuck disk leaves threads to the others; what is more waits in the
+ * device, in order. A lane is a struct embedded in the device: no request allocates.
  *
  * Whatever makes bytes stable (flush, FUA) goes through one lane at a time, and flushes
  * that wait together are one fdatasync. This is not thrift alone. The kernel reports a
@@ -16,13 +22,15 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/falloc.h>
+#include <linux/magic.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/sysmacros.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 #include "replica/base/check.h"
@@ -30,40 +38,13 @@
 #include "replica/base/scope.h"
 #include "replica/block/beneath.h"
 #include "replica/block/drivers.h"
+#include "replica/block/file_inside.h"
+#include "replica/loop/sim.h"
 
 enum {
-    LANES = 4, /* calls of one device in the pool (design: at most 4) */
     DEPTH = 16, /* requests in flight that are useful: lanes, and a queue */
     MAX_TRANSFER = 1 << 20, /* bytes */
-    IOV_WINDOW = 64, /* entries handed to the kernel in one call */
     STAT_BLOCK = 512, /* unit of st_blocks */
-};
-
-struct file_queue {
-    struct block_request *first, **end;
-};
-
-struct file_lane {
-    struct loop_work work;
-    struct file_device *device;
-    struct block_request *request; /* for a flush: the first of those it serves */
-    bool stabilises; /* holds the one right to sync */
-    bool lost; /* making bytes stable failed */
-    int error; /* of the call that failed, 0 or negative */
-    const char *call; /* its name */
-    struct file_lane *next;
-};
-
-struct file_device {
-    struct block_device base;
-    int fd;
-    bool thick; /* all of it is allocated: zeros keep it so */
-    struct file_queue plain, syncing;
-    bool sync_running;
-    struct file_lane lanes[LANES], *free_lanes;
-    struct loop_work closing;
-    void (*closed)(void *context);
-    void *context;
 };
 
 static struct file_device *file_of(struct block_device *base)
@@ -71,340 +52,7 @@ static struct file_device *file_of(struct block_device *base)
     return container_of(base, struct file_device, base);
 }
 
-/* -- queues --------------------------------------------------------------------------- */
-
-static void queue_add(struct file_queue *queue, struct block_request *request)
-{
-    request->next = NULL;
-    *queue->end = request;
-    queue->end = &request->next;
-}
-
-static struct block_request *queue_take(struct file_queue *queue)
-{
-    struct block_request *request = queue->first;
-
-    if (!request)
-        return NULL;
-    queue->first = request->next;
-    if (!queue->first)
-        queue->end = &queue->first;
-    request->next = NULL;
-    return request;
-}
-
-/* -- in the pool: one request against the kernel -------------------------------------- */
-
-static int lane_fail(struct file_lane *lane, const char *call, int error)
-{
-    lane->call = call;
-    return lane->error = error;
-}
-
-/* Fills @window with what is left of the request after @done bytes. */
-static int window_set(
-        const struct block_request *request, uint64_t done, struct iovec *window)
-{
-    int count = 0;
-
-    for (int i = 0; i < request->iovcnt && count < IOV_WINDOW; i++) {
-        const struct iovec *iov = &request->iov[i];
-        if (done >= iov->iov_len) {
-            done -= iov->iov_len;
-            continue;
-        }
-        window[count].iov_base = (char *)iov->iov_base + done;
-        window[count++].iov_len = iov->iov_len - done;
-        done = 0;
-    }
-    return count;
-}
-
-static bool file_shrank(struct file_lane *lane)
-{
-    struct stat status;
-
-    if (fstat(lane->device->fd, &status) < 0)
-        return lane_fail(lane, "fstat", -errno) < 0;
-    if ((uint64_t)status.st_size >= lane->device->base.size)
-        return false;
-    return lane_fail(lane, "the file is shorter than it was", -ESTALE) < 0;
-}
-
-static void run_read(struct file_lane *lane)
-{
-    const struct block_request *request = lane->request;
-    struct iovec window[IOV_WINDOW];
-    uint64_t done = 0;
-
-    while (done < request->length) {
-        int count = window_set(request, done, window);
-        ssize_t n = preadv(
-                lane->device->fd, window, count, (off_t)(request->offset + done));
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0) {
-            lane_fail(lane, "read", -errno);
-            return;
-        }
-        if (n == 0) { /* the end, which was further on at open */
-            lane_fail(lane, "the file is shorter than it was", -ESTALE);
-            return;
-        }
-        done += (uint64_t)n;
-    }
-}
-
-static void run_write(struct file_lane *lane)
-{
-    const struct block_request *request = lane->request;
-    struct iovec window[IOV_WINDOW];
-    uint64_t done = 0;
-
-    if (file_shrank(lane))
-        return;
-    while (done < request->length) {
-        int count = window_set(request, done, window);
-        ssize_t n = pwritev2(lane->device->fd, window, count,
-                (off_t)(request->offset + done), lane->stabilises ? RWF_DSYNC : 0);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0) {
-            lane_fail(lane, "write", n < 0 ? -errno : -EIO);
-            lane->lost = lane->stabilises;
-            return;
-        }
-        done += (uint64_t)n;
-    }
-}
-
-static void run_sync(struct file_lane *lane)
-{
-    int result;
-
-    do
-        result = fdatasync(lane->device->fd);
-    while (result < 0 && errno == EINTR);
-    if (result < 0)
-        lane_fail(lane, "fdatasync", -errno);
-    lane->lost = result < 0;
-}
-
-static int allocate(struct file_lane *lane, int mode)
-{
-    const struct block_request *request = lane->request;
-    int result;
-
-    do
-        result = fallocate(lane->device->fd, mode | FALLOC_FL_KEEP_SIZE,
-                (off_t)request->offset, (off_t)request->length);
-    while (result < 0 && errno == EINTR);
-    return result < 0 ? -errno : 0;
-}
-
-/* A file that was reserved in full keeps its blocks; any other gives them back. */
-static void run_zero(struct file_lane *lane)
-{
-    bool thick = lane->device->thick && lane->request->op == BLOCK_ZERO;
-    int first = thick ? FALLOC_FL_ZERO_RANGE : FALLOC_FL_PUNCH_HOLE;
-    int second = thick ? FALLOC_FL_PUNCH_HOLE : FALLOC_FL_ZERO_RANGE;
-    int result;
-
-    if (file_shrank(lane))
-        return;
-    result = allocate(lane, first);
-    if (result == -EOPNOTSUPP && lane->request->op == BLOCK_ZERO)
-        result = allocate(lane, second);
-    if (result < 0)
-        lane_fail(lane, "fallocate", result);
-    else if (lane->stabilises)
-        run_sync(lane);
-}
-
-/* Adds [at, end) to the answer, joined to the last extent when it is of the same kind.
-   False when there is no room. */
-static bool extent_add(struct block_request *request, uint64_t at, uint64_t end,
-        enum block_extent_kind kind)
-{
-    struct block_extent *last = request->extents + request->extents_count - 1;
-
-    if (at == end)
-        return true;
-    if (request->extents_count > 0 && last->kind == kind) {
-        last->length = end - last->offset;
-        return true;
-    }
-    if (request->extents_count == request->extents_max)
-        return false;
-    request->extents[request->extents_count++] =
-            (struct block_extent){ .offset = at, .length = end - at, .kind = kind };
-    return true;
-}
-
-/* Where @whence (SEEK_DATA, SEEK_HOLE) next leads from @at, at most @end. */
-static int seek_next(
-        struct file_lane *lane, uint64_t at, uint64_t end, int whence, uint64_t *found)
-{
-    off_t offset = lseek(lane->device->fd, (off_t)at, whence);
-
-    if (offset < 0 && errno != ENXIO) /* ENXIO: no more of it before the end */
-        return lane_fail(lane, "lseek", -errno);
-    *found = offset < 0 ? end : min_u64((uint64_t)offset, end);
-    return 0;
-}
-
-/* The file system's blocks may be smaller than the device's: a hole counts where it
-   covers whole ones. */
-static void run_extents(struct file_lane *lane)
-{
-    struct block_request *request = lane->request;
-    uint64_t at = request->offset, end = at + request->length;
-    uint64_t data = 0, hole = 0;
-    uint32_t unit = lane->device->base.block_size;
-
-    while (at < end) {
-        if (seek_next(lane, at, end, SEEK_DATA, &data) < 0)
-            return;
-        data = data == end ? end : data - data % unit;
-        if (data < at)
-            data = at;
-        if (!extent_add(request, at, data, BLOCK_EXTENT_ZERO))
-            break;
-        if (data == end)
-            break;
-        if (seek_next(lane, data, end, SEEK_HOLE, &hole) < 0)
-            return;
-        hole = min_u64(round_up(hole, unit), end);
-        if (hole <= data) /* it changed between the two calls: data is never wrong */
-            hole = data + unit;
-        if (!extent_add(request, data, hole, BLOCK_EXTENT_DATA))
-            break;
-        at = hole;
-    }
-    (void)file_shrank(lane); /* beyond a new end all would look like a hole */
-}
-
-static void lane_work(struct loop_work *work)
-{
-    struct file_lane *lane = container_of(work, struct file_lane, work);
-
-    lane->error = 0;
-    lane->lost = false;
-    switch (lane->request->op) {
-    case BLOCK_READ:
-        run_read(lane);
-        break;
-    case BLOCK_WRITE:
-        run_write(lane);
-        break;
-    case BLOCK_FLUSH:
-        run_sync(lane);
-        break;
-    case BLOCK_EXTENTS:
-        run_extents(lane);
-        break;
-    default:
-        run_zero(lane);
-    }
-}
-
-/* -- on the loop ---------------------------------------------------------------------- */
-
-static int answer_of(int error)
-{
-    switch (error) {
-    case -EDQUOT:
-    case -EFBIG:
-        return -ENOSPC;
-    case -ENOMEM:
-    case -EAGAIN:
-        return -EIO;
-    default:
-        return error;
-    }
-}
-
-static void device_pump(struct file_device *file);
-
-/* A flush holds all the requests that it served, linked by next. */
-static void lane_done(struct loop_work *work)
-{
-    struct file_lane *lane = container_of(work, struct file_lane, work);
-    struct file_device *file = lane->device;
-    struct block_request *request = lane->request;
-    int error = lane->error;
-
-    if (error < 0)
-        block_set_words(&file->base, "%s: %s", lane->call, strerrordesc_np(-error));
-    if (lane->stabilises)
-        file->sync_running = false;
-    if (lane->lost)
-        file->base.broken = true;
-    lane->next = file->free_lanes;
-    file->free_lanes = lane;
-    device_pump(file); /* first: the kernel works while the answers are heard */
-    while (request) {
-        struct block_request *next = request->next;
-        request->next = NULL;
-        block_done(request,
-                answer_of(error)); /* may ask to close, which is never at once */
-        request = next;
-    }
-}
-
-static void lane_start(
-        struct file_device *file, struct block_request *request, bool stabilises)
-{
-    struct file_lane *lane = file->free_lanes;
-
-    file->free_lanes = lane->next;
-    lane->request = request;
-    lane->stabilises = stabilises;
-    file->sync_running |= stabilises;
-    loop_work_start(file->base.loop, &lane->work);
-}
-
-/* The next request of the sync lane, and behind a flush all the flushes that follow it. */
-static struct block_request *sync_take(struct file_device *file)
-{
-    struct block_request *first = queue_take(&file->syncing), *last = first;
-
-    while (first->op == BLOCK_FLUSH && file->syncing.first &&
-            file->syncing.first->op == BLOCK_FLUSH)
-        last = last->next = queue_take(&file->syncing);
-    return first;
-}
-
-/* What waits on a device that broke is told so without asking the kernel again. */
-static void device_give_up(struct file_device *file)
-{
-    struct block_request *request;
-
-    while ((request = queue_take(&file->syncing)) ||
-            (request = queue_take(&file->plain)))
-        block_done_later(request, -ENOTCONN);
-}
-
-static void device_pump(struct file_device *file)
-{
-    if (file->base.broken)
-        device_give_up(file);
-    if (file->free_lanes && !file->sync_running && file->syncing.first)
-        lane_start(file, sync_take(file), true);
-    while (file->free_lanes && file->plain.first)
-        lane_start(file, queue_take(&file->plain), false);
-}
-
-static void file_submit(struct block_device *base, struct block_request *request)
-{
-    struct file_device *file = file_of(base);
-    bool syncs = request->op == BLOCK_FLUSH ||
-            ((request->flags & BLOCK_FUA) &&
-                    (request->op == BLOCK_WRITE || request->op == BLOCK_ZERO));
-
-    queue_add(syncs ? &file->syncing : &file->plain, request);
-    device_pump(file);
-}
+/* -- closing -------------------------------------------------------------------------- */
 
 static void close_work(struct loop_work *work)
 {
@@ -536,6 +184,34 @@ int block_changed(const struct block_spec *spec, char changed[BLOCK_CHANGED_MAX]
     return 0;
 }
 
+/* Which ways the file system leaves open of those that @file has. */
+static void ways_choose(struct file_device *file)
+{
+    struct statfs status;
+    bool local = false;
+
+    if (fstatfs(file->fd, &status) < 0)
+        status.f_type = 0;
+    switch (status.f_type) {
+    case TMPFS_MAGIC:
+    case RAMFS_MAGIC:
+        break;
+    case EXT4_SUPER_MAGIC: /* and ext2, ext3 */
+    case XFS_SUPER_MAGIC:
+    case BTRFS_SUPER_MAGIC:
+    case F2FS_SUPER_MAGIC:
+        local = true;
+        __attribute__((fallthrough));
+    default:
+        file->in_memory = false;
+    }
+    if (!local)
+        file->ring = NULL;
+    if (!local ||
+            file->ring) /* the ring finds out by itself what can be done at once */
+        file->read_nowait = file->write_nowait = false;
+}
+
 static int file_inspect(struct file_opening *opening, struct fault *fault)
 {
     struct file_device *file = opening->file;
@@ -557,6 +233,7 @@ static int file_inspect(struct file_opening *opening, struct fault *fault)
             "file:%u:%u:%llu", major(status.st_dev), minor(status.st_dev),
             (unsigned long long)status.st_ino);
     changed_format(&status, opening->identity.changed);
+    ways_choose(file);
     return 0;
 }
 
@@ -592,7 +269,35 @@ static void open_done(struct loop_work *work)
     opening->done(opening, file ? &file->base : NULL, &identity, &opening->fault);
 }
 
-static struct file_device *file_create(struct loop *loop, uint32_t block_size)
+/* REPLICAD_FILES=pool, or uring, or inline: for measurements and in need, that way and
+   the pool alone. Read once. */
+static unsigned avoided(void)
+{
+    static atomic_int read_once = -1;
+    int avoid = atomic_load(&read_once);
+
+    if (avoid < 0) {
+        const char *only = getenv("REPLICAD_FILES");
+        avoid = 0;
+        if (only && strcmp(only, "inline") != 0)
+            avoid |= BLOCK_AVOID_INLINE;
+        if (only && strcmp(only, "uring") != 0)
+            avoid |= BLOCK_AVOID_URING;
+        atomic_store(&read_once, avoid);
+    }
+    return (unsigned)avoid;
+}
+
+/* Those that are wanted and that this process has. */
+static void ways_offer(struct file_device *file, struct loop *loop, unsigned avoid)
+{
+    bool now = !(avoid & BLOCK_AVOID_INLINE) && !loop_is_simulated(loop);
+
+    file->in_memory = file->read_nowait = file->write_nowait = now;
+    file->ring = avoid & BLOCK_AVOID_URING ? NULL : uring_of(loop);
+}
+
+static struct file_device *file_create(struct loop *loop, const struct block_spec *spec)
 {
     struct file_device *file = calloc(1, sizeof *file);
 
@@ -601,19 +306,12 @@ static struct file_device *file_create(struct loop *loop, uint32_t block_size)
     file->base = (struct block_device){
         .ops = &file_ops,
         .loop = loop,
-        .block_size = block_size,
+        .block_size = spec->block_size,
         .max_transfer = MAX_TRANSFER,
         .depth = DEPTH,
     };
-    file->plain.end = &file->plain.first;
-    file->syncing.end = &file->syncing.first;
-    for (unsigned i = 0; i < LANES; i++) {
-        struct file_lane *lane = &file->lanes[i];
-        lane->device = file;
-        lane->work = (struct loop_work){ .work = lane_work, .done = lane_done };
-        lane->next = file->free_lanes;
-        file->free_lanes = lane;
-    }
+    file_lanes_init(file);
+    ways_offer(file, loop, spec->avoid | avoided());
     return file;
 }
 
@@ -622,7 +320,7 @@ void block_file_open(
 {
     uint32_t unit = spec->block_size;
     struct file_opening *inner = calloc(1, sizeof *inner);
-    struct file_device *file = inner ? file_create(loop, unit) : NULL;
+    struct file_device *file = inner ? file_create(loop, spec) : NULL;
 
     check(unit == 1 || (unit >= 512 && (unit & (unit - 1)) == 0));
     if (!file) {

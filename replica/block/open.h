@@ -16,6 +16,10 @@ enum block_driver {
     BLOCK_DRIVER_COUNT
 };
 
+/** Ways of calling the kernel that a file is not to use; the pool of threads is always
+    left. For tests: by default the best one is chosen. */
+enum block_avoid { BLOCK_AVOID_URING = 1, BLOCK_AVOID_INLINE = 2 };
+
 enum {
     BLOCK_NAME_MAX = 256, /* a file's name in its directory */
     ISCSI_NAME_MAX = 224, /* RFC 7143 4.2.7.1: 223 bytes and NUL */
@@ -40,6 +44,7 @@ struct block_spec {
     /* file */
     int directory; /* O_PATH descriptor the name stays beneath */
     char name[BLOCK_NAME_MAX]; /* relative, resolved with RESOLVE_BENEATH, no links */
+    unsigned avoid; /* enum block_avoid */
 
     /* memory: a fresh device of expect_size zeros */
 

@@ -123,8 +123,8 @@ static bool file_thick_make(struct fixture_store *store, const uint8_t *bytes)
     return file_make_with(store, bytes, true);
 }
 
-static struct block_device *file_open(
-        struct fixture_store *store, struct loop *loop, bool writable)
+static struct block_device *file_open_without(
+        struct fixture_store *store, struct loop *loop, bool writable, unsigned avoid)
 {
     struct file_store *own = store->own;
     struct block_spec spec = { .driver = BLOCK_DRIVER_file,
@@ -132,9 +132,35 @@ static struct block_device *file_open(
         .block_size = store->block_size,
         .expect_size = store->size,
         .directory = own->directory.fd,
-        .name = "disk.raw" };
+        .name = "disk.raw",
+        .avoid = avoid };
 
     return device_open(loop, &spec, NULL);
+}
+
+static struct block_device *file_open(
+        struct fixture_store *store, struct loop *loop, bool writable)
+{
+    return file_open_without(store, loop, writable, 0);
+}
+
+static struct block_device *file_pool_open(
+        struct fixture_store *store, struct loop *loop, bool writable)
+{
+    return file_open_without(
+            store, loop, writable, BLOCK_AVOID_URING | BLOCK_AVOID_INLINE);
+}
+
+static struct block_device *file_inline_open(
+        struct fixture_store *store, struct loop *loop, bool writable)
+{
+    return file_open_without(store, loop, writable, BLOCK_AVOID_URING);
+}
+
+static struct block_device *file_uring_open(
+        struct fixture_store *store, struct loop *loop, bool writable)
+{
+    return file_open_without(store, loop, writable, BLOCK_AVOID_INLINE);
 }
 
 static void file_peek(
@@ -164,6 +190,18 @@ static const struct fixture file_4096 = { FILE_ROW(.name = "file-4096",
         .block_size = 4096, .make = file_make) };
 static const struct fixture file_thick = { FILE_ROW(.name = "file-thick",
         .block_size = 512, .make = file_thick_make) };
+
+/* The ways it calls the kernel, one a row; the rows above take the best there is. */
+#define FILE_WAY(...)                                                                  \
+    .block_size = 512, .make = file_make, .peek = file_peek, .destroy = file_destroy,  \
+    __VA_ARGS__
+
+static const struct fixture file_pool = { FILE_WAY(.name = "file-pool",
+        .open = file_pool_open) };
+static const struct fixture file_inline = { FILE_WAY(.name = "file-inline",
+        .open = file_inline_open) };
+static const struct fixture file_uring = { FILE_WAY(.name = "file-uring",
+        .open = file_uring_open) };
 
 /* -- wrappers ------------------------------------------------------------------------- */
 
@@ -284,6 +322,9 @@ const struct fixture *const fixtures[] = {
     &file_512,
     &file_4096,
     &file_thick,
+    &file_pool,
+    &file_inline,
+    &file_uring,
     &slice_memory,
     &slice_file,
     &faulty_memory,

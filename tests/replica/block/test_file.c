@@ -1,5 +1,6 @@
-/* The file driver: what it opens, and what it does when the kernel fails, is short or is
- * stuck. The calls of the driver are wrapped by the linker (--wrap), see CMakeLists.txt. */
+/* The file driver: what it opens, and what it does in its pool of threads when the kernel
+ * fails, is short or is stuck. The calls of the driver are wrapped by the linker (--wrap),
+ * see CMakeLists.txt. */
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -57,7 +58,8 @@ static struct block_device *open_as(
         .writable = writable,
         .block_size = block_size,
         .expect_size = expected,
-        .directory = directory.fd };
+        .directory = directory.fd,
+        .avoid = BLOCK_AVOID_URING | BLOCK_AVOID_INLINE };
 
     snprintf(spec.name, sizeof spec.name, "%s", name);
     return device_open(loop, &spec, &opening);
