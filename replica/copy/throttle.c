@@ -4,7 +4,12 @@
 
 #include "replica/base/checked.h"
 
-enum { CATCH_UP_MS = 90, PIECE_MIN = 4096, PIECES_PER_SECOND = 8 };
+enum {
+    CATCH_UP_MS = 90,
+    PIECE_MIN = 4096,
+    PIECES_PER_SECOND = 16,
+    PIECES_SHARED = 32 /* a second: so that turns come round soon */
+};
 
 static const uint64_t NS_PER_S = 1000000000, NS_PER_MS = 1000000;
 
@@ -70,14 +75,14 @@ void meter_set(struct meter *meter, uint64_t limit, struct instant now)
 static struct instant meter_spend(
         struct meter *meter, uint64_t bytes, uint64_t window, struct instant now)
 {
-    uint64_t limit = load(&meter->limit), cost, burst, paid, peak;
+    uint64_t limit = load(&meter->limit), cost, whole, paid, peak;
 
     if (!limit)
         return (struct instant){ 0 };
     cost = price(bytes, limit);
-    burst = min_u64(CATCH_UP_MS * NS_PER_MS, price(window, limit));
+    whole = price(window, limit);
     paid = line_spend(&meter->paid_ns, cost, CATCH_UP_MS * NS_PER_MS, now.ns);
-    peak = line_spend(&meter->peak_ns, cost - cost / 5, burst, now.ns);
+    peak = line_spend(&meter->peak_ns, cost - cost / 5, whole - whole / 5, now.ns);
     return (struct instant){ paid > peak ? paid : peak };
 }
 
@@ -120,6 +125,20 @@ uint64_t throttle_wait_ms(const struct throttle *throttle, struct instant now)
     return most;
 }
 
+static void shared_spend(
+        struct throttle *throttle, unsigned at, uint64_t bytes, struct instant now)
+{
+    struct instant due =
+            meter_spend(throttle->shared[at], bytes, throttle->window, now);
+
+    if (throttle->left[at] > bytes) {
+        throttle->left[at] -= bytes;
+        return;
+    }
+    throttle->left[at] = throttle->turn[at];
+    throttle->due[1 + at] = due;
+}
+
 void throttle_spend(struct throttle *throttle, uint64_t bytes, struct instant now)
 {
     if (!bytes)
@@ -127,21 +146,22 @@ void throttle_spend(struct throttle *throttle, uint64_t bytes, struct instant no
     throttle->due[0] = meter_spend(&throttle->own, bytes, throttle->window, now);
     for (unsigned i = 0; i < METERS_SHARED; i++)
         if (throttle->shared[i])
-            throttle->due[1 + i] =
-                    meter_spend(throttle->shared[i], bytes, throttle->window, now);
+            shared_spend(throttle, i, bytes, now);
 }
 
-uint64_t throttle_piece(const struct throttle *throttle, uint64_t unit, uint64_t most)
+uint64_t throttle_piece(struct throttle *throttle, uint64_t unit, uint64_t most)
 {
     uint64_t floor = unit > PIECE_MIN ? unit : PIECE_MIN, piece = most, limit;
 
     if ((limit = load(&throttle->own.limit)))
         piece = min_u64(piece, limit / PIECES_PER_SECOND);
-    for (unsigned i = 0; i < METERS_SHARED; i++)
-        if (throttle->shared[i] && (limit = load(&throttle->shared[i]->limit)))
-            piece = min_u64(piece,
-                    min_u64(most, limit / PIECES_PER_SECOND) / SHARE_WHOLE *
-                            throttle->share);
+    for (unsigned i = 0; i < METERS_SHARED; i++) {
+        limit = throttle->shared[i] ? load(&throttle->shared[i]->limit) : 0;
+        throttle->turn[i] =
+                min_u64(most, limit / PIECES_SHARED) / SHARE_WHOLE * throttle->share;
+        if (limit)
+            piece = min_u64(piece, throttle->turn[i]);
+    }
     if (piece == most)
         return most;
     piece -= piece % floor;

@@ -32,6 +32,9 @@ struct throttle {
     struct meter own;
     struct meter *shared[METERS_SHARED]; /* borrowed; NULL: none */
     struct instant due[1 + METERS_SHARED]; /* when this copy's part is paid */
+    /* Bytes of a turn, and what is left of this one: who sends less than a turn at a time,
+       for a narrower limit of its own, does not wait for the turns of others in between. */
+    uint64_t turn[METERS_SHARED], left[METERS_SHARED];
     uint64_t window; /* bytes: no more than this is caught up at once */
     unsigned share; /* 1 to SHARE_WHOLE: how much of what is shared it takes a turn */
 };
@@ -47,8 +50,9 @@ uint64_t throttle_wait_ms(const struct throttle *throttle, struct instant now);
 /** A piece of @bytes starts now. */
 void throttle_spend(struct throttle *throttle, uint64_t bytes, struct instant now);
 
-/** The largest piece that keeps a limited stream even: an eighth of a second (of what is
-    shared, by its share), whole @unit bytes, at least 4 KiB and a unit, at most @most. */
-uint64_t throttle_piece(const struct throttle *throttle, uint64_t unit, uint64_t most);
+/** The largest piece that keeps a limited stream even: a sixteenth of a second (of what is
+    shared half of that, by its share), whole @unit bytes, at least 4 KiB and a unit, at most
+    @most. */
+uint64_t throttle_piece(struct throttle *throttle, uint64_t unit, uint64_t most);
 
 #endif

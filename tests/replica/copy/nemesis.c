@@ -227,6 +227,8 @@ static enum nemesis_kind draw_kind(struct nemesis *nemesis, enum block_op op)
     if (!nemesis->budget || below(nemesis, 1000) >= rate)
         return NEMESIS_KINDS;
     nemesis->budget--;
+    if (nemesis->only_late)
+        return NEMESIS_LATE;
     draw = (unsigned)below(nemesis, 7);
     if (draw == 0)
         return NEMESIS_LOST;
