@@ -69,12 +69,15 @@ static bool lock_free(const struct scsi_unit *unit, const struct scsi_lock *mine
 
 static void locks_grant(struct scsi_unit *unit)
 {
-    for (struct scsi_lock *lock = unit->locks; lock; lock = lock->next)
-        if (!lock->held && lock_free(unit, lock)) {
-            struct scsi_task *task = container_of(lock, struct scsi_task, lock);
-            lock->held = true;
-            task_post(task, task->resume);
-        }
+    for (struct scsi_lock *lock = unit->locks; lock; lock = lock->next) {
+        struct scsi_task *task = container_of(lock, struct scsi_task, lock);
+        if (lock->held || task->state != TASK_IN_LINE) /* aborted: it will leave */
+            continue;
+        if (!lock_free(unit, lock))
+            continue;
+        lock->held = true;
+        task_post(task, task->resume);
+    }
 }
 
 void task_lock(struct scsi_task *task, uint64_t offset, uint64_t length,
@@ -275,6 +278,13 @@ void task_zero(struct scsi_task *task, uint64_t offset, uint64_t length, unsigne
 
 /* -- a device comes and goes --------------------------------------------------------- */
 
+static void tell(const struct scsi_unit *unit, enum log_level level, const char *event,
+        const char *words)
+{
+    log_event(
+            level, event, (struct log_about){ .element = unit->id.text }, "%s", words);
+}
+
 static uint32_t shift_of(uint32_t block_size)
 {
     return (uint32_t)__builtin_ctz(block_size);
@@ -332,8 +342,7 @@ static void device_back(struct scsi_unit *unit, struct block_device *device)
     bool changed = device_adopt(unit, device);
 
     unit->backoff_ms = BACKOFF_FIRST_MS;
-    log_plain(LOG_INFO, "export-device-back", "the device of %s is open again",
-            unit->id.text);
+    tell(unit, LOG_INFO, "export-device-back", "it is open again");
     if (unit->dirty || unit->flush_failed)
         unit_attention(unit, NULL, SENSE_POWER_ON);
     unit->dirty = unit->flush_failed = false;
@@ -379,8 +388,9 @@ static void device_reopened(struct scsi_opening *opening, struct block_device *d
         device_back(unit, device);
         return;
     }
-    log_plain(LOG_WARN, "export-device-lost", "the device of %s does not open: %s",
-            unit->id.text, fault && fault->error ? fault->why : "no reason given");
+    if (unit->backoff_ms == BACKOFF_FIRST_MS)
+        tell(unit, LOG_WARN, "export-device-away",
+                fault && fault->error ? fault->why : "it does not open");
     retry_later(unit);
 }
 
@@ -406,8 +416,7 @@ static void device_lost(struct scsi_unit *unit)
 {
     if (!unit->lost) {
         unit->lost = true;
-        log_plain(LOG_WARN, "export-device-lost", "the device of %s broke: %s",
-                unit->id.text, block_last_words(unit->device));
+        tell(unit, LOG_WARN, "export-device-lost", block_last_words(unit->device));
     }
     if (unit->device->in_flight == 0)
         unit_close(unit);

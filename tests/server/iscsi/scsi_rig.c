@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "replica/base/log.h"
 #include "replica/loop/sim.h"
 #include "server/iscsi/pdu.h"
 #include "tests/support/device.h"
@@ -130,7 +131,8 @@ void rig_make(struct rig *rig, const struct rig_options *options)
 {
     struct scsi_unit_options unit = { 0 };
 
-    *rig = (struct rig){ .options = *options };
+    *rig = (struct rig){ .options = *options, .opens_fail = options->opens_fail };
+    log_setup(LOG_ERROR, false); /* devices break in hundreds here */
     options_default(&rig->options);
     rig->loop = loop_sim_create(rig->options.seed);
     rig->buffers = buffer_pool_create(rig->options.buffers);
@@ -350,6 +352,25 @@ void rig_settle(struct rig *rig)
     bool never = false;
 
     (void)drive_until_ms(rig->loop, &never, 50);
+}
+
+struct rig_reset {
+    struct scsi_reset_wait wait;
+    bool finished;
+};
+
+static void reset_finished(struct scsi_reset_wait *wait)
+{
+    container_of(wait, struct rig_reset, wait)->finished = true;
+}
+
+void rig_reset(struct rig *rig, unsigned nexus, enum scsi_reset what)
+{
+    struct rig_reset reset = { .wait.finished = reset_finished };
+
+    scsi_reset(&rig->nexus[nexus], what, &reset.wait);
+    expect(!reset.finished);
+    expect(drive_until(rig->loop, &reset.finished));
 }
 
 uint32_t rig_sense(const struct rig_task *task)

@@ -24,6 +24,7 @@ struct rig_options {
     bool read_only;
     const uint8_t *kept;
     size_t kept_length;
+    unsigned opens_fail; /* so many openings fail at first */
     unsigned plan_count;
     struct block_fault_plan plans[RIG_PLANS]; /* of the first device */
     bool keeps_attention; /* else the 29h of the beginning is taken by the rig */
@@ -93,6 +94,9 @@ void rig_settle(struct rig *rig);
 void rig_answer_want(struct rig_task *task);
 void rig_answer_data(struct rig_task *task);
 void rig_keep_answer(struct rig *rig);
+
+/** A task management function, until it is finished. */
+void rig_reset(struct rig *rig, unsigned nexus, enum scsi_reset what);
 
 /** Sense: key << 16 | code, 0 when there is none. */
 uint32_t rig_sense(const struct rig_task *task);
