@@ -18,6 +18,7 @@
 #include "replica/base/uuid.h"
 #include "replica/block/address.h"
 #include "replica/block/open.h"
+#include "replica/copy/differences.h"
 
 struct engine;
 struct engine_event;
@@ -88,7 +89,7 @@ int engine_probe(struct engine *engine, const struct engine_element *element,
 enum engine_work {
     ENGINE_COPY, /* every block; zeros may be skipped where the target is proven zero */
     ENGINE_DELTA, /* compare, by digests where they can be trusted; write what differs */
-    ENGINE_VERIFY, /* read both, write nothing; ends -EILSEQ at a difference */
+    ENGINE_VERIFY, /* read both, write nothing; ends -EILSEQ when not all is equal */
     ENGINE_HOLD, /* open both ends, check them, keep them open until engine_stop() */
 };
 
@@ -104,6 +105,7 @@ struct engine_plan {
     bool verify; /* read back and compare after the copy */
     uint64_t watermark; /* start here; bytes, as the last event said */
     uint64_t verified; /* the reading back goes on here, as the last event said; or 0 */
+    struct differences differences; /* found below, as the last event said */
     uint64_t skipped, equal, written, read; /* counters carried on */
     uint64_t limit; /* bytes a second; 0: none */
     struct uuid pipe; /* plans of one name share its limit; none: no pipe */
@@ -173,8 +175,9 @@ struct engine_event {
     uint64_t equal; /* of the skipped: found equal, by comparing or by digest */
     uint64_t read; /* from both ends, by this plan and those it carries on */
     uint64_t written; /* bytes sent to the target by write */
-    uint64_t watermark; /* all below is flushed on the target; VERIFY: is equal */
-    uint64_t verified; /* all below was read back after the copy and is equal */
+    uint64_t watermark; /* all below is flushed on the target; VERIFY: is compared */
+    uint64_t verified; /* all below was read back and compared */
+    struct differences differences; /* found below that */
     uint64_t rate; /* bytes a second over the last seconds */
     enum engine_limited limited; /* over the same seconds */
     uint64_t

@@ -316,6 +316,7 @@ static bool runner_move(struct runner *runner)
         .target = runner->target,
         .watermark = plan->watermark,
         .verified = plan->verified,
+        .differences = plan->differences,
         .skipped = plan->skipped,
         .equal = plan->equal,
         .written = plan->written,

@@ -34,8 +34,11 @@ static uint64_t done_of(const struct runner *runner)
 {
     const struct engine_plan *plan = &runner->plan;
 
-    return runner_reads_back(runner) ? (plan->watermark + plan->verified) / 2
-                                     : plan->watermark;
+    uint64_t differ = plan->differences.bytes;
+
+    if (runner_reads_back(runner))
+        return (plan->watermark + plan->verified - differ) / 2;
+    return plan->watermark - differ;
 }
 
 static enum engine_mode mode_of(const struct runner *runner)
@@ -119,6 +122,7 @@ void runner_tell(struct runner *runner, enum engine_event_kind kind)
         .written = plan->written,
         .watermark = plan->watermark,
         .verified = plan->verified,
+        .differences = plan->differences,
         .rate = runner->rate.last,
         .limited = limited_of(runner),
         .end = runner->end,
@@ -197,6 +201,7 @@ void runner_take(struct runner *runner, const struct copy_figures *figures)
     count_moved(runner, figures);
     plan->watermark = figures->watermark;
     plan->verified = figures->verified;
+    plan->differences = figures->differences;
     plan->skipped = figures->skipped;
     plan->equal = figures->equal;
     plan->written = figures->written;

@@ -57,19 +57,22 @@ void slot_move(struct slot *slot, enum place place)
 /* -- what is told ------------------------------------------------------------------ */
 
 static void figures_fill(const struct copy *copy, const struct tally *tally,
-        uint64_t verified, struct copy_figures *figures)
+        uint64_t verified, const struct differences *differences,
+        struct copy_figures *figures)
 {
     bool second = copy->options.verify && copy->options.kind != COPY_VERIFY;
 
     if (copy->options.kind == COPY_VERIFY)
         verified = tally->position;
     *figures = (struct copy_figures){ .total = copy->total,
-        .done = second ? (tally->position + verified) / 2 : tally->position,
+        .done = second ? (tally->position + verified - differences->bytes) / 2
+                       : tally->position - differences->bytes,
         .skipped = tally->skipped,
         .equal = tally->equal,
         .written = tally->written,
         .watermark = copy->flushed.position,
         .verified = verified,
+        .differences = *differences,
         .read = copy->read,
         .sent = copy->sent,
         .source_ns = copy->spent_ns[PLACE_SOURCE],
@@ -85,7 +88,7 @@ void copy_figures(struct copy *copy, struct copy_figures *figures)
 
     spent_note(copy);
     figures_fill(copy, second ? &copy->flushed : &copy->ledger.low,
-            second ? copy->ledger.low.position : copy->verified, figures);
+            second ? copy->ledger.low.position : copy->verified, &copy->found, figures);
 }
 
 static void progress_tell(struct copy *copy)
@@ -93,7 +96,7 @@ static void progress_tell(struct copy *copy)
     struct copy_figures figures;
 
     spent_note(copy);
-    figures_fill(copy, &copy->flushed, copy->verified, &figures);
+    figures_fill(copy, &copy->flushed, copy->verified, &copy->told, &figures);
     if (copy->options.progress)
         copy->options.progress(copy->options.context, &figures);
 }
@@ -105,6 +108,7 @@ static void advance(struct copy *copy, const struct tally *tally)
         copy->verified = tally->position;
     else
         copy->flushed = *tally;
+    copy->told = copy->found; /* told at once in a pass that compares, else unchanged */
     progress_tell(copy);
 }
 
@@ -158,7 +162,7 @@ static void copy_finish(struct copy *copy)
 
     if (result == -ECANCELED)
         fault_set(&copy->fault, result, "stopped");
-    figures_fill(copy, &copy->flushed, copy->verified, &figures);
+    figures_fill(copy, &copy->flushed, copy->verified, &copy->told, &figures);
     /* What was begun and is not flushed may be there or not. */
     if (copy->sidecar && result)
         sidecar_forget(copy->sidecar, copy->flushed.position, copy->cursor);
@@ -388,6 +392,22 @@ static void pass_begin(struct copy *copy, enum copy_kind pass, struct tally star
             target_map_answered);
 }
 
+/* All was compared, and this was found. */
+static int differences_fault(struct copy *copy)
+{
+    const struct differences *found = &copy->found;
+
+    if (!found->ranges)
+        return 0;
+    copy->on_target = true;
+    return fault_set(&copy->fault, -EILSEQ,
+            "the target differs from the source in %llu bytes, first in bytes %llu to "
+            "%llu",
+            (unsigned long long)found->bytes,
+            (unsigned long long)found->first[0].offset,
+            (unsigned long long)(found->first[0].offset + found->first[0].length - 1));
+}
+
 /* The pass is over and told: the next one, or the end. */
 static void pass_end(struct copy *copy)
 {
@@ -400,7 +420,7 @@ static void pass_end(struct copy *copy)
         copy_pump(copy);
         return;
     }
-    copy_end(copy, 0);
+    copy_end(copy, differences_fault(copy));
 }
 
 /* Nothing is in flight but perhaps a flush, and nothing more may begin. */
@@ -433,6 +453,9 @@ static void settle(struct copy *copy)
 void copy_pump(struct copy *copy)
 {
     if (copy->ending)
+        return;
+    slots_compare(copy);
+    if (copy->ending) /* that was the last of it */
         return;
     while (may_start(copy) && maps_ready(copy) && paced(copy))
         piece_start(copy);
@@ -561,6 +584,22 @@ static void copy_init(struct copy *copy, const struct copy_options *options)
     copy->kick.run = kick_run;
 }
 
+/* What the runs before found, if it was found below where this one goes on; else all is
+   compared again. */
+static void differences_place(struct copy *copy)
+{
+    const struct differences *found = &copy->options.differences;
+    bool only = copy->options.kind == COPY_VERIFY;
+
+    if (found->end <= (only ? copy->flushed.position : copy->verified))
+        copy->found = *found;
+    else if (only)
+        copy->flushed = (struct tally){ 0 };
+    else
+        copy->verified = 0;
+    copy->told = copy->found;
+}
+
 static void copy_place(struct copy *copy)
 {
     const struct copy_options *options = &copy->options;
@@ -575,6 +614,7 @@ static void copy_place(struct copy *copy)
     copy->verified = watermark == copy->total ? options->verified : 0;
     if (copy->verified < copy->total)
         copy->verified -= copy->verified % copy->unit;
+    differences_place(copy);
     pass_begin(copy, options->kind, copy->flushed);
     throttle_init(
             &copy->throttle, options->limit, (uint64_t)copy->window * copy->piece_max);

@@ -12,6 +12,7 @@
 
 #include "replica/base/fault.h"
 #include "replica/block/device.h"
+#include "replica/copy/differences.h"
 #include "replica/copy/sidecar.h"
 #include "replica/copy/throttle.h"
 
@@ -24,14 +25,16 @@ enum copy_kind { COPY_FULL, COPY_DELTA, COPY_VERIFY };
 struct copy_figures {
     uint64_t total; /* of the source */
     uint64_t done; /* dealt with; with @verify a byte is done when it is read back, half
-                      done when it is written. Only grows; total exactly at success */
+                      done when it is written. What was read back and differs is never
+                      done. Only grows; total exactly at success */
     uint64_t skipped; /* not sent: zeros that the target holds or makes itself, equal
                          bytes */
     uint64_t equal; /* of the skipped: found equal to the target's; the rest is zeros */
     uint64_t written; /* sent to the target by write */
     uint64_t watermark; /* all below is flushed on the target. VERIFY: all below is
-                           equal */
-    uint64_t verified; /* read back and found equal, from the start */
+                           compared */
+    uint64_t verified; /* read back and compared, from the start */
+    struct differences differences; /* found below that */
     uint64_t read; /* read from either device by this copy, for rates and metrics */
     uint64_t sent; /* written by this copy, the part that is not flushed too */
     /* Nanoseconds of this copy so far: requests' waits for either end, summed over those
@@ -46,6 +49,7 @@ struct copy_options {
     uint64_t
             watermark; /* start here: one that a copy of the same pair reported, or 0 */
     uint64_t verified; /* VERIFY is @watermark; else where the reading back goes on */
+    struct differences differences; /* found below it by the runs before */
     uint64_t skipped, equal, written; /* as figures of the runs before */
     bool target_zero; /* proven zero from the watermark on */
     bool verify; /* read both back after the last flush */
@@ -60,8 +64,8 @@ struct copy_options {
     bool by_digest; /* DELTA: compare with @sidecar, do not read the target */
     /** The watermark (or the verified part) moved. */
     void (*progress)(void *context, const struct copy_figures *figures);
-    /** The last call: 0 done and flushed; -ECANCELED stopped; -EILSEQ a difference
-       found by verify; else the device's errno, @on_target says whose. The copy is
+    /** The last call: 0 done and flushed; -ECANCELED stopped; -EILSEQ all was compared
+       and not all is equal; else the device's errno, @on_target says whose. The copy is
        freed after. */
     void (*ended)(void *context, int result, bool on_target,
             const struct copy_figures *figures, const struct fault *fault);

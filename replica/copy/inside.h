@@ -26,7 +26,8 @@ enum {
     COPY_CHUNK = 512 << 10,
     COPY_GRAIN = 64 << 10, /* bytes: what is found zero, or different, by itself */
     COPY_GRAINS = COPY_CHUNK / COPY_GRAIN,
-    COPY_SLOTS = 8
+    COPY_SLOTS = 8,
+    COPY_BLOCK = 512 /* bytes: what differs is told in these, or in larger units */
 };
 
 static_assert((int)COPY_GRAIN == (int)SIDECAR_CHUNK, "a grain has a digest");
@@ -62,6 +63,7 @@ struct slot {
     unsigned entry; /* in the ledger */
     unsigned pending; /* requests, or runs, in flight */
     bool failed; /* one of them failed: the piece is not finished */
+    bool differs; /* VERIFY: not equal, and not its turn yet to be looked at */
     uint64_t written, equal; /* bytes sent; bytes found equal */
     enum place place;
     struct digest128 digests[COPY_GRAINS]; /* of the grains that were read */
@@ -97,6 +99,10 @@ struct copy {
     struct tally flushed; /* what may be told */
     struct tally flushing; /* what will be, when the flush that is under way is good */
     uint64_t verified; /* of the second pass */
+    struct differences found; /* VERIFY: in the pieces that are finished */
+    struct differences told; /* of them what was found below what is told */
+    unsigned differing; /* slots that wait for their turn */
+    bool comparing; /* in slots_compare() */
     bool flush_active, flush_last, flush_broken;
     bool dirty; /* something may wait for a flush */
     uint64_t unflushed; /* bytes sent since the last one began */
@@ -111,7 +117,6 @@ struct copy {
     int end_result;
     int result; /* of the first failure */
     bool on_target;
-    uint64_t differs_at; /* bytes: where the fault's difference begins */
     struct fault fault;
     uint64_t read, sent;
 
@@ -142,6 +147,10 @@ void copy_fail(struct copy *copy, int result, bool on_target, const char *verb,
 /** Begin @piece, which is not zero on both sides, in an idle slot that is taken. In
  * slot.c. */
 void slot_start(struct slot *slot, const struct piece *piece, unsigned entry);
+
+/** VERIFY: look at the pieces that differ, as far as all before them are finished. In
+ * slot.c. */
+void slots_compare(struct copy *copy);
 
 /** The largest zero run that one piece may ask for, bytes in whole units. In slot.c. */
 uint64_t slot_zero_max(const struct copy *copy);

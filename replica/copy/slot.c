@@ -306,39 +306,67 @@ static void slot_copy(struct slot *slot)
     slot_write(slot, runs_build(slot, fates, count));
 }
 
-/* The first differing bytes, in the source's blocks (or sectors, when those are bytes).
- */
+/* -- comparing --------------------------------------------------------------------- */
+
+/* What differs is looked at in the order of the bytes, so that neighbouring ranges are one
+   and the first are the first: a piece that differs waits in its slot for those before. */
+static void differing_end(struct slot *slot)
+{
+    slot->differs = false;
+    slot->copy->differing--;
+    slot_end(slot);
+}
+
 static void slot_differs(struct slot *slot)
 {
     struct copy *copy = slot->copy;
-    const uint8_t *a = slot->source_bytes, *b = slot->target_bytes;
-    uint64_t length = slot->piece.length, at = 0, end, first;
+    const struct piece *piece = &slot->piece;
+    uint64_t block = copy->unit > COPY_BLOCK ? copy->unit : COPY_BLOCK;
 
-    while (a[at] == b[at])
-        at++;
-    first = at - at % 512;
-    for (end = first; end < length; end += 512)
-        if (memcmp(a + end, b + end, min_u64(512, length - end)) == 0)
-            break;
-    slot->failed = true;
-    if (copy->result &&
-            (copy->result != -EILSEQ || copy->differs_at <= slot->piece.offset + first))
+    differences_find(&copy->found, slot->source_bytes, slot->target_bytes,
+            piece->offset, piece->length, block);
+    differing_end(slot);
+}
+
+static struct slot *differing_slot(struct copy *copy, bool any)
+{
+    for (unsigned i = 0; i < copy->slot_count; i++)
+        if (copy->slots[i].differs &&
+                (any || copy->slots[i].entry == copy->ledger.first))
+            return &copy->slots[i];
+    return NULL;
+}
+
+void slots_compare(struct copy *copy)
+{
+    struct slot *slot;
+
+    if (copy->comparing || !copy->differing)
         return;
-    copy->result = -EILSEQ;
-    copy->on_target = true;
-    copy->differs_at = slot->piece.offset + first;
-    fault_set(&copy->fault, -EILSEQ,
-            "the target differs from the source, first in bytes %llu to %llu",
-            (unsigned long long)copy->differs_at,
-            (unsigned long long)(slot->piece.offset + min_u64(end, length) - 1));
+    copy->comparing = true; /* an end comes back here */
+    while ((slot = differing_slot(copy, false)))
+        slot_differs(slot);
+    /* One before them has failed: their turn never comes. */
+    while (copy->differing && copy->busy == copy->differing) {
+        slot = differing_slot(copy, true);
+        slot->failed = true;
+        differing_end(slot);
+    }
+    copy->comparing = false;
 }
 
 static void slot_verify(struct slot *slot)
 {
-    if (memcmp(slot->source_bytes, slot->target_bytes, slot->piece.length) != 0)
-        slot_differs(slot);
+    struct copy *copy = slot->copy;
+
     slot->equal = slot->piece.length;
-    slot_end(slot);
+    if (memcmp(slot->source_bytes, slot->target_bytes, slot->piece.length) == 0) {
+        slot_end(slot);
+        return;
+    }
+    slot->differs = true;
+    copy->differing++;
+    copy_pump(copy);
 }
 
 /* -- reading ----------------------------------------------------------------------- */

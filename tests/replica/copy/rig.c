@@ -428,6 +428,7 @@ struct copy_options rig_resume(const struct rig *rig)
 
     options.watermark = rig->last.watermark;
     options.verified = rig->last.verified;
+    options.differences = rig->last.differences;
     options.skipped = rig->last.skipped;
     options.equal = rig->last.equal;
     options.written = rig->last.written;

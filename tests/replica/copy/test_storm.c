@@ -257,6 +257,7 @@ static void take_figures(struct job *job)
     rig->last = from;
     job->options.watermark = from.watermark;
     job->options.verified = from.verified;
+    job->options.differences = from.differences;
     job->options.skipped = from.skipped;
     job->options.equal = from.equal;
     job->options.written = from.written;
@@ -268,13 +269,16 @@ static struct copy_figures figures_of(const struct job *job)
     struct copy_figures figures = { .total = job->rig.source_size,
         .watermark = options->watermark,
         .verified = options->verified,
+        .differences = options->differences,
         .skipped = options->skipped,
         .equal = options->equal,
         .written = options->written,
-        .done = options->watermark };
+        .done = options->watermark - options->differences.bytes };
 
     if (options->verify)
-        figures.done = (options->watermark + options->verified) / 2;
+        figures.done =
+                (options->watermark + options->verified - options->differences.bytes) /
+                2;
     return figures;
 }
 

@@ -161,7 +161,11 @@ Test(engine, verify_tells_the_first_difference)
     plan.id = uuid_make();
     record = bench_run(&bench, &plan);
     expect_failed(&record, -EILSEQ, true, "bytes 9438208 to 9438719");
-    cr_assert(record.last.done < size && record.last.watermark <= 9 * MIB);
+    cr_assert(record.last.done == size - 1024 && record.last.watermark == size);
+    const struct differences *found = &record.last.differences;
+    cr_assert(found->bytes == 1024 && found->ranges == 2 && found->kept == 2);
+    cr_assert(found->first[0].offset == 9 * MIB + 1024 && found->first[0].length == 512);
+    cr_assert(found->first[1].offset == 12 * MIB && found->first[1].length == 512);
 }
 
 Test(engine, a_stopped_copy_goes_on_from_its_watermark)
