@@ -12,7 +12,6 @@
 /* Silence: a NOP-In after ping_ms, the end after as much again. */
 static void silence_tick(struct connection *connection, struct instant now)
 {
-    struct session *session = connection->session;
     unsigned ping_ms = connection->target->ping_ms;
 
     if (connection->in.paused ||
@@ -20,13 +19,11 @@ static void silence_tick(struct connection *connection, struct instant now)
         return;
     if (instant_ms_until(connection->heard, now) < ping_ms)
         return;
-    if (instant_reached(connection->heard, connection->pinged) &&
-            instant_ms_until(connection->pinged, now) >= ping_ms) {
-        connection_drop(connection, "it does not answer");
-    } else if (!instant_reached(connection->heard, connection->pinged) ||
-            session->ping == PDU_NO_TAG) {
+    if (instant_reached(connection->heard, connection->pinged)) {
         connection->pinged = now;
-        session_ping(session);
+        session_ping(connection->session);
+    } else if (instant_ms_until(connection->pinged, now) >= ping_ms) {
+        connection_drop(connection, "it does not answer");
     }
 }
 

@@ -456,6 +456,21 @@ static enum verdict request_header(struct connection *connection)
     return command_header(connection, task);
 }
 
+/* A request that is rejected has used its number up all the same. */
+static bool has_number(const uint8_t *header)
+{
+    switch (pdu_opcode(header)) {
+    case PDU_NOP_OUT:
+    case PDU_SCSI_COMMAND:
+    case PDU_TASK_MANAGEMENT:
+    case PDU_TEXT:
+    case PDU_LOGOUT:
+        return !pdu_immediate(header);
+    default:
+        return false;
+    }
+}
+
 enum verdict session_header(struct connection *connection)
 {
     struct session *session = connection->session;
@@ -472,6 +487,8 @@ enum verdict session_header(struct connection *connection)
     case PDU_FINE:
         break;
     case PDU_ANSWER_REJECT:
+        connection->in.number =
+                has_number(header) && number_fits(session, pdu_cmdsn(header));
         return refuse(connection, reason);
     default:
         return give_up(connection, reason, "a PDU that cannot be");

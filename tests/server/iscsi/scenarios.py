@@ -1,0 +1,819 @@
+#!/usr/bin/env python3
+"""Scenes that initiators play before the target, honest and hostile ones.
+
+    scenarios.py NAME PORT PORT6     one scene; exit status 0 when all went as it must
+
+The rig (target_rig.c) that serves the target answers lines on standard output: "hold 0",
+"held 0 N", "let 0", "sessions 0 [N]", "withdraw 0 MS", "publish 0", "change 0 NAME".
+"""
+import os
+import random
+import struct
+import sys
+import threading
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "..", "support"))
+from scripted_initiator import *  # noqa: E402,F403
+
+BASE = "iqn.2026-11.org.replicad:00000000-0000-7000-8000-%012d"
+OPEN, LOCKED, PRIVATE = BASE % 1, BASE % 2, BASE % 3
+CHAP = {"user": "alice", "secret": "alice-has-a-secret"}
+MUTUAL = ("target", "target-has-its-own")
+PORT = PORT6 = 0
+SEED = int(os.environ.get("REPLICAD_SEED") or random.SystemRandom().randrange(1 << 32))
+RANDOM = random.Random(SEED)
+
+
+def ask(line):
+    print(line, flush=True)
+    return int(sys.stdin.readline())
+
+
+def noise(length):
+    return RANDOM.randbytes(length)
+
+
+def connect(**how):
+    return Session("127.0.0.1", PORT, **how)
+
+
+def enter(target=OPEN, isid=None, name=None, chap=None, **changes):
+    how = {"isid": isid}
+    if name:
+        how["name"] = name
+    session = connect(**how).login(target, chap, **changes)
+    return session.test_unit_ready() if target else session
+
+
+def healthy():
+    """The target still serves others."""
+    session = enter()
+    data = noise(4096)
+    session.write(8, data)
+    assert session.read(8, 8) == data
+    session.send(session.logout())
+    session.expect(LOGOUT_RESPONSE)
+    session.close()
+
+
+def expect_status(answer, status):
+    assert answer[36] >> 16 == status, f"login status {answer[36] >> 16:04x}"
+
+
+# -- honest ---------------------------------------------------------------------------------------
+
+def transfers():
+    """Every way that data can take, with each pair of digests."""
+    for header, data in (("None", "None"), ("CRC32C", "None"), ("None", "CRC32C"),
+                         ("CRC32C", "CRC32C")):
+        for initial, immediate in (("No", "Yes"), ("Yes", "Yes"), ("No", "No"), ("Yes", "No")):
+            session = enter(HeaderDigest=header, DataDigest=data, InitialR2T=initial,
+                            ImmediateData=immediate, FirstBurstLength="8192",
+                            MaxBurstLength="16384", MaxRecvDataSegmentLength="1024")
+            for blocks in (1, 3, 16, 100, 700):
+                payload = noise(blocks * 512)
+                session.write(blocks, payload, immediate=4096 if immediate == "Yes" else 0)
+                assert session.read(blocks, blocks) == payload
+            session.close()
+
+
+def unsolicited():
+    """Data-Out that nobody asked for, up to the first burst, in pieces of odd sizes."""
+    session = enter(InitialR2T="No", FirstBurstLength="16384")
+    payload = noise(64 * 512)
+    for first in (0, 512, 4096):
+        pdu = session.write_pdu(100, 64, payload[:first], final=False)
+        itt, at, datasn = pdu["itt"], first, 0
+        session.send(pdu)
+        while at < 16384:
+            length = min(RANDOM.randrange(1, 5000), 16384 - at)
+            session.send(session.data_out(itt, NO_TAG, datasn, at, payload[at:at + length],
+                                          at + length == 16384))
+            at, datasn = at + length, datasn + 1
+        assert session.feed(itt, payload, 3000).status == 0
+        assert session.read(100, 64) == payload
+
+
+def unsolicited_of_a_failure():
+    """A command that fails at once still hears its unsolicited data, then answers."""
+    session = enter(InitialR2T="No")
+    pdu = session.write_pdu(0x7FFFFFFF, 16, b"x" * 512, final=False)
+    session.send(pdu)
+    nop = session.nop()
+    session.send(nop)
+    session.expect(NOP_IN, nop["itt"])  # and not the response
+    session.send(session.data_out(pdu["itt"], NO_TAG, 0, 512, b"x" * 512, True))
+    assert session.expect(RESPONSE, pdu["itt"]).status == 2
+    assert session.read(0, 1) is not None
+
+
+def bursts():
+    """Large commands: R2T as agreed, data-in sequences end where bursts do."""
+    session = enter(MaxBurstLength="65536", MaxOutstandingR2T="8",
+                    MaxRecvDataSegmentLength="8192")
+    payload = noise(2 << 20)
+    session.write(0, payload, immediate=0)
+    pdu = session.read_pdu(0, 4096)
+    session.send(pdu)
+    data = b""
+    while True:
+        part = session.expect(DATA_IN, pdu["itt"])
+        assert len(part.data) <= 8192 and part["offset"] == len(data)
+        data += part.data
+        assert bool(part.flags & FINAL) == (len(data) % 65536 == 0)
+        if part.flags & 1:
+            break
+    assert data == payload
+    outstanding = session.write_pdu(0, 1024)
+    session.send(outstanding)
+    r2ts = [session.expect(R2T) for _ in range(4)]
+    assert [r["offset"] for r in r2ts] == [0, 65536, 131072, 196608]
+    for r2t in r2ts:
+        session.send(*session.burst(outstanding["itt"], r2t, payload, 8192))
+    assert session.feed(outstanding["itt"], payload, r2tsn=4).status == 0
+
+
+def windows():
+    """Numbers wrap, the window holds 32, what is outside is not heard."""
+    for start in (1, 0x7FFFFFF0, 0xFFFFFFF0, 0xFFFFFFFF, 0):
+        session = connect()
+        session.cmdsn = start
+        session.login(OPEN).test_unit_ready()
+        for _ in range(40):
+            session.read(0, 1)
+        nop = session.nop()
+        session.send(nop)
+        answer = session.expect(NOP_IN, nop["itt"])
+        assert answer["expcmdsn"] == session.cmdsn, "ExpCmdSN"
+        assert answer["maxcmdsn"] == session.cmdsn + 31 & NO_TAG, "MaxCmdSN"
+        far = session.read_pdu(0, 1)
+        far["cmdsn"] = answer["maxcmdsn"] + 1
+        old = session.read_pdu(0, 1)
+        old["cmdsn"] = start - 1
+        session.cmdsn = session.cmdsn - 2 & NO_TAG
+        session.send(far, old)
+        session.read(0, 1)  # the next to answer is this one
+
+
+def full_window():
+    """32 commands and no more; the window is shut while none is answered."""
+    session = enter()
+    ask("hold 0")
+    pdus = [session.read_pdu(n, 1) for n in range(32)]
+    session.send(*pdus)
+    ask("held 0 32")
+    nop = session.nop()
+    session.send(nop)
+    answer = session.expect(NOP_IN, nop["itt"])
+    assert answer["maxcmdsn"] == session.cmdsn - 1 & NO_TAG, "a shut window"
+    one_more = session.read_pdu(0, 1)
+    session.send(one_more)  # beyond it: not heard
+    session.cmdsn -= 1
+    ask("let 0")
+    done = {session.expect(DATA_IN)["itt"] for _ in range(32)}
+    assert done == {pdu["itt"] for pdu in pdus}
+    session.read(0, 1)
+
+
+def holes():
+    """What comes before its turn waits; what fills the hole lets it go, in order."""
+    session = enter()
+    pdus = [session.read_pdu(n, 1) for n in range(6)]
+    nop = session.nop(b"in turn", immediate=False)
+    session.send(nop, *reversed(pdus[1:]))
+    session.send(Pdu(header=pdus[3].header))  # twice: the second is not heard
+    probe = session.nop(b"now")
+    session.send(probe)
+    answer = session.expect(NOP_IN, probe["itt"])
+    assert answer["expcmdsn"] == pdus[0]["cmdsn"] and answer.data == b"now"
+    session.send(pdus[0])
+    answers = {pdu["itt"]: pdu for pdu in (session.receive() for _ in range(7))}
+    assert all(answers[pdu["itt"]].flags & 1 for pdu in pdus)
+    assert answers[nop["itt"]].data == b"in turn"
+    session.read(0, 1)
+
+
+def discovery():
+    """Each name hears what it may use, by the portal that it came in on."""
+    session = enter(None)
+    session.send(session.send_targets())
+    answer = session.expect(TEXT_RESPONSE)
+    assert answer.data == text([("TargetName", OPEN),
+                                ("TargetAddress", f"127.0.0.1:{PORT},1")]), answer.data
+    session.send(session.read_pdu(0, 1))
+    session.expect_closed()
+    session = Session("::1", PORT6, name="iqn.2026-11.org.replicad:only").login(None)
+    session.send(session.send_targets())
+    answer = session.expect(TEXT_RESPONSE)
+    assert f"[::1]:{PORT6},1".encode() in answer.data and OPEN.encode() in answer.data
+    assert PRIVATE.encode() in answer.data and LOCKED.encode() not in answer.data
+    session.send(session.logout())
+    session.expect(LOGOUT_RESPONSE)
+    session.expect_closed()
+    session = enter()
+    session.send(session.send_targets(""))
+    assert OPEN.encode() in session.expect(TEXT_RESPONSE).data
+    session.send(session.send_targets(LOCKED))
+    assert LOCKED.encode() not in session.expect(TEXT_RESPONSE).data
+
+
+def text_in_pieces():
+    """An answer longer than the peer takes at once."""
+    ask("change 2 *")
+    session = enter(None, MaxRecvDataSegmentLength="512")
+    whole = b""
+    pdu = session.send_targets()
+    session.send(pdu)
+    for _ in range(64):
+        answer = session.expect(TEXT_RESPONSE)
+        assert len(answer.data) <= 512
+        whole += answer.data
+        if answer.flags & FINAL:
+            break
+        session.send(session.send_targets(None, ttt=answer["ttt"], itt=pdu["itt"]))
+    assert whole.count(b"TargetName=") == 2, whole
+    session.send(session.send_targets(None, ttt=0x1234))
+    assert session.expect(REJECT).response == 9
+
+
+def chap():
+    """All four algorithms, one way and both; wrong ones and strangers are refused."""
+    for algorithm in (5, 6, 7, 8):
+        for mutual in (None, MUTUAL):
+            how = {**CHAP, "algorithm": algorithm, "mutual": mutual}
+            session = enter(LOCKED, chap=how)
+            session.write(0, noise(8192))
+            session.close()
+    expect_status(connect().chap(LOCKED, **CHAP, spoil=True), 0x0201)
+    expect_status(connect().chap(LOCKED, "bob", "bob-has-a-secret"), 0x0201)
+    bare = connect()
+    expect_status(bare.login_step(1, 3, bare.names(LOCKED)), 0x0201)
+    expect_status(bare_login(PRIVATE), 0x0202)
+    expect_status(bare_login(BASE % 9), 0x0203)
+    for _ in range(8):
+        connect().chap(LOCKED, **CHAP, spoil=True)
+    expect_status(connect().login_step(0, 0, connect().names(LOCKED) +
+                                       [("AuthMethod", "CHAP")], False), 0x0201)
+    other = connect(name="iqn.2026-11.org.replicad:another")
+    assert other.login(LOCKED, CHAP).test_unit_ready()  # only the name that failed waits
+
+
+def bare_login(target):
+    session = connect()
+    return session.login_step(1, 3, session.names(target) + session.offers({}))
+
+
+def discovery_with_chap():
+    """When no open export is there, discovery wants to know who asks."""
+    ask("change 0 iqn.2026-11.org.replicad:nobody")
+    expect_status(bare_login(None), 0x0201)
+    session = enter(None, chap=CHAP)
+    session.send(session.send_targets())
+    assert LOCKED.encode() in session.expect(TEXT_RESPONSE).data
+
+
+# -- task management ------------------------------------------------------------------------------
+
+def abort_in_flight():
+    """ABORT TASK and its kin answer when the command has really ended."""
+    for function in (1, 2, 4, 5, 6):
+        session = enter()
+        ask("hold 0")
+        victims = [session.write_pdu(n, 1, b"v" * 512) for n in range(3)]
+        session.send(*victims)
+        ask("held 0 3")
+        tmf = session.tmf(function, victims[0]["itt"])
+        session.send(tmf)
+        time.sleep(0.2)
+        probe = session.nop()
+        session.send(probe)
+        session.expect(NOP_IN, probe["itt"])  # nothing else before it
+        ask("let 0")
+        answers = [session.receive() for _ in range(3 if function == 1 else 1)]
+        last = answers[-1] if function != 1 else next(
+            a for a in answers if a.opcode == TMF_RESPONSE)
+        assert last.opcode == TMF_RESPONSE and last.response == 0, last
+        assert not any(a["itt"] == victims[0]["itt"] for a in answers)
+        session.test_unit_ready()
+        session.read(0, 1)
+        session.close()
+
+
+def abort_while_wanting():
+    """Data that was asked for is not waited for, and what comes late is let go."""
+    session = enter(InitialR2T="Yes", ImmediateData="No")
+    pdu = session.write_pdu(0, 16)
+    session.send(pdu)
+    r2t = session.expect(R2T, pdu["itt"])
+    tmf = session.tmf(1, pdu["itt"])
+    session.send(tmf)
+    assert session.expect(TMF_RESPONSE, tmf["itt"]).response == 0
+    session.send(session.data_out(pdu["itt"], r2t["ttt"], 0, 0, b"l" * 8192))
+    session.write(0, noise(8192), immediate=0)
+
+
+def abort_strangers():
+    """RefCmdSN decides what an unknown tag means; wrong units and functions are told apart."""
+    session = enter()
+    pdu = session.tmf(1, 0x9999, refcmdsn=session.cmdsn - 1)
+    session.send(pdu)
+    assert session.expect(TMF_RESPONSE, pdu["itt"]).response == 1
+    for function, response, lun in ((3, 5, 0), (7, 5, 0), (8, 4, 0), (9, 5, 0), (5, 2, 3),
+                                    (1, 2, 3), (6, 0, 3)):
+        pdu = session.tmf(function, 0x9999, lun=lun)
+        session.send(pdu)
+        answer = session.expect(TMF_RESPONSE, pdu["itt"])
+        assert answer.response == response, (function, answer)
+    session.test_unit_ready()
+    lost = session.number()  # a command that never arrives
+    behind = session.read_pdu(0, 1)
+    session.send(behind)
+    pdu = session.tmf(1, 0x8888, refcmdsn=lost)
+    session.send(pdu)
+    answers = {session.receive().opcode: 1 for _ in range(2)}
+    assert set(answers) == {DATA_IN, TMF_RESPONSE}
+    session.read(0, 1)
+
+
+def wrong_units():
+    session = enter()
+    pdu = session.command(bytes(6), lun=5)
+    session.send(pdu)
+    end = session.collect(pdu["itt"])[1]
+    assert end.status == 2 and end.sense == (5, 0x2500), end.sense
+    pdu = session.command(bytes([0x12, 0, 0, 0, 96, 0]), FINAL | READ, 96, lun=5)
+    session.send(pdu)
+    data, end = session.collect(pdu["itt"])
+    assert end.status == 0 and data[0] >> 5 == 3, data
+
+
+def residuals():
+    session = enter()
+    for blocks, expected, flag, residual in ((1, 0, 4, 512), (1, 10000, 2, 9488),
+                                             (1, 200, 4, 312), (2, 512, 4, 512)):
+        pdu = session.read_pdu(0, blocks)
+        pdu["expected"] = expected
+        session.send(pdu)
+        data, end = session.collect(pdu["itt"])
+        assert end.status == 0 and len(data) == min(expected, blocks * 512)
+        assert end.flags & 6 == flag and end["residual"] == residual, end
+    pdu = session.write_pdu(0, 2, b"w" * 512)
+    pdu["expected"] = 512
+    session.send(pdu)
+    end = session.feed(pdu["itt"], b"w" * 512)
+    assert end.flags & 6 == 4 and end["residual"] == 512, end
+    pdu = session.write_pdu(0, 1, b"w" * 1024)
+    pdu["expected"] = 1024
+    session.send(pdu)
+    end = session.feed(pdu["itt"], b"w" * 1024)
+    assert end.flags & 6 == 2 and end["residual"] == 512, end
+
+
+# -- sessions -------------------------------------------------------------------------------------
+
+def reinstatement():
+    """The same name and ISID again: the old session's commands end, then the new one is in."""
+    old = enter(isid=b"\x80\1\2\3\4\5")
+    ask("hold 0")
+    old.send(*[old.write_pdu(n, 1, b"o" * 512) for n in range(4)])
+    ask("held 0 4")
+    new = connect(isid=b"\x80\1\2\3\4\5")
+    new.send(new.login_pdu(1, 3, new.names(OPEN) + new.offers({})))
+    try:
+        new.receive(0.5)
+        raise AssertionError("in before the old one has ended")
+    except Silence:
+        pass
+    old.expect_closed()
+    ask("let 0")
+    expect_status(new.expect(LOGIN_RESPONSE), 0)
+    new.test_unit_ready()
+    assert ask("sessions 0 1") == 1
+    stranger = enter(isid=b"\x80\1\2\3\4\5", name="iqn.2026-11.org.replicad:stranger")
+    new.read(0, 1)  # another name's ISID is another's
+    stranger.read(0, 1)
+    thief = connect(isid=b"\x80\1\2\3\4\5")
+    thief.chap(LOCKED, **CHAP, spoil=True)
+    new.read(0, 1)
+
+
+def session_limits():
+    sessions = [enter() for _ in range(4)]
+    expect_status(bare_login(OPEN), 0x0302)
+    again = connect(isid=sessions[0].isid).login(OPEN)  # takes the place of its own
+    sessions[0].expect_closed()
+    sessions[0] = again
+    for n in range(12):
+        sessions.append(enter(name=f"iqn.2026-11.org.replicad:more-{n // 4}"))
+    other = connect(name="iqn.2026-11.org.replicad:last")
+    expect_status(other.login_step(1, 3, other.names(OPEN) + other.offers({})), 0x0302)
+    assert ask("sessions 0") == 16
+    sessions.pop().close()
+    assert ask("sessions 0 15") == 15
+    enter(name="iqn.2026-11.org.replicad:last")
+
+
+def logout():
+    """Its commands end first; then it is answered, and the connection closed."""
+    session = enter()
+    ask("hold 0")
+    session.send(session.write_pdu(0, 1, b"x" * 512))
+    ask("held 0 1")
+    out = session.logout()
+    session.send(out)
+    try:
+        session.receive(0.3)
+        raise AssertionError("answered before its command has ended")
+    except Silence:
+        pass
+    ask("let 0")
+    assert session.expect(LOGOUT_RESPONSE, out["itt"]).response == 0
+    session.expect_closed()
+    session = enter()
+    out = session.logout(reason=2)
+    session.send(out)
+    assert session.expect(LOGOUT_RESPONSE, out["itt"]).response == 2
+    out = session.logout(reason=1, cid=7)
+    session.send(out)
+    assert session.expect(LOGOUT_RESPONSE, out["itt"]).response == 1
+    out = session.logout(reason=1, cid=0)
+    session.send(out)
+    assert session.expect(LOGOUT_RESPONSE, out["itt"]).response == 0
+    session.expect_closed()
+
+
+def withdrawn():
+    """Sessions are asked to leave, then made to; what is in flight ends first."""
+    session = enter()
+    ask("hold 0")
+    session.send(session.write_pdu(0, 1, b"x" * 512))
+    ask("held 0 1")
+    assert ask("withdraw 0 1000") == -110
+    pdu = session.expect(ASYNC)
+    assert pdu.header[36] == 1 and pdu["itt"] == NO_TAG
+    session.expect_closed()
+    expect_status(bare_login(OPEN), 0x0203)
+    ask("let 0")
+    assert ask("withdraw 0 60000") in (0, -2)
+    assert ask("publish 0") == 0
+    healthy()
+    session = enter()
+    assert ask("change 0 iqn.2026-11.org.replicad:nobody") == 0
+    session.expect_closed()
+    expect_status(bare_login(OPEN), 0x0202)
+
+
+def pings():
+    """A silent peer is asked; one that answers stays, one that does not is dropped."""
+    session = enter()
+    for _ in range(3):
+        ping = session.expect(NOP_IN)
+        assert ping["itt"] == NO_TAG and ping["ttt"] != NO_TAG
+        session.send(session.nop(itt=NO_TAG, ttt=ping["ttt"]))
+    said = session.expect_closed()
+    assert [pdu.opcode for pdu in said] == [NOP_IN], said
+
+
+# -- hostile --------------------------------------------------------------------------------------
+
+def digests_broken():
+    session = enter(HeaderDigest="CRC32C", DataDigest="CRC32C")
+    pdu = session.write_pdu(0, 1, b"d" * 512)
+    session.send(pdu, damage_data=True)
+    assert session.expect(REJECT).response == 2
+    end = session.expect(RESPONSE, pdu["itt"])
+    assert end.status == 2 and end.sense == (11, 0x4705), end.sense
+    pdu = session.write_pdu(0, 32)
+    session.send(pdu)
+    r2t = session.expect(R2T)
+    outs = session.burst(pdu["itt"], r2t, b"d" * 16384, 4096)
+    session.send(outs[0])
+    session.send(outs[1], damage_data=True)
+    session.send(*outs[2:])
+    assert session.expect(REJECT).response == 2
+    assert session.expect(RESPONSE, pdu["itt"]).sense == (11, 0x4705)
+    nop = session.nop(b"abcde")
+    session.send(nop, damage_data=True)
+    assert session.expect(REJECT).response == 2
+    session.read(0, 1)
+    session.send(session.read_pdu(0, 1), damage_header=True)
+    assert session.expect_closed() == []
+    healthy()
+
+
+def lies_about_data():
+    """Each of them ends the connection, none of them the target."""
+    def r2t_of(session):
+        pdu = session.write_pdu(0, 16)
+        session.send(pdu)
+        return pdu["itt"], session.expect(R2T)["ttt"]
+
+    def wrong_offset(session):
+        itt, ttt = r2t_of(session)
+        session.send(session.data_out(itt, ttt, 0, 512, b"x" * 512, False))
+
+    def too_much(session):
+        itt, ttt = r2t_of(session)
+        session.send(session.data_out(itt, ttt, 0, 0, b"x" * 8704))
+
+    def too_little(session):
+        itt, ttt = r2t_of(session)
+        session.send(session.data_out(itt, ttt, 0, 0, b"x" * 512, True))
+
+    def nothing(session):
+        itt, ttt = r2t_of(session)
+        session.send(session.data_out(itt, ttt, 0, 0, b"", True))
+
+    def other_unit(session):
+        itt, ttt = r2t_of(session)
+        pdu = session.data_out(itt, ttt, 0, 0, b"x" * 512, False)
+        pdu.header[9] = 7
+        session.send(pdu)
+
+    def beyond_first_burst(session):
+        pdu = session.write_pdu(0, 512, b"x" * 65536, final=False)
+        session.send(pdu)
+
+    def beyond_first_burst_later(session):
+        pdu = session.write_pdu(0, 512, b"x" * 512, final=False)
+        session.send(pdu, session.data_out(pdu["itt"], NO_TAG, 0, 512, b"x" * 65536))
+
+    def immediate_beyond_expected(session):
+        pdu = session.write_pdu(0, 1, b"x" * 1024)
+        session.send(pdu)
+
+    def data_of_a_read(session):
+        pdu = session.read_pdu(0, 1)
+        pdu.data = b"x" * 512
+        pdu.header[5:8] = b"\0\2\0"
+        session.send(pdu)
+
+    def oversized(session):
+        pdu = session.nop()
+        pdu.header[5:8] = b"\xff\xff\xff"
+        session.send(pdu)
+
+    def with_ahs(session):
+        pdu = session.read_pdu(0, 1)
+        pdu.header[4] = 2
+        session.send(pdu)
+        session.send_raw(bytes(8))
+
+    def login_again(session):
+        session.send(session.login_pdu(1, 3, session.names(OPEN)))
+
+    def unknown_opcode(session):
+        session.send(Pdu(0x1D, FINAL, itt=5))
+
+    for lie in (wrong_offset, too_much, too_little, nothing, other_unit, beyond_first_burst,
+                beyond_first_burst_later, immediate_beyond_expected, data_of_a_read, oversized,
+                with_ahs, login_again):
+        session = enter()
+        lie(session)
+        said = session.expect_closed()
+        assert all(pdu.opcode in (REJECT, R2T) for pdu in said), (lie.__name__, said)
+        session.close()
+    session = enter()
+    unknown_opcode(session)
+    assert session.expect(REJECT).response in (4, 5)
+    healthy()
+
+
+def unknown_tags():
+    """They are rejected, their data let go; the session lives."""
+    session = enter()
+    session.send(session.data_out(77, 0x123456, 0, 0, b"x" * 4096))
+    assert session.expect(REJECT).response == 9
+    session.send(session.data_out(77, NO_TAG, 0, 0, b"x" * 4096))
+    assert session.expect(REJECT).response == 9
+    pdu = session.write_pdu(0, 16)
+    session.send(pdu)
+    r2t = session.expect(R2T)
+    session.send(session.data_out(pdu["itt"], r2t["ttt"] ^ 0x100, 0, 0, b"x" * 8192))
+    assert session.expect(REJECT).response == 9
+    session.send(session.data_out(pdu["itt"], r2t["ttt"], 0, 0, b"y" * 8192))
+    assert session.expect(RESPONSE, pdu["itt"]).status == 0
+    session.send(Pdu(SNACK, FINAL, itt=5))
+    assert session.expect(REJECT).response == 3
+    pdu = session.write_pdu(0, 16)
+    session.send(pdu)
+    r2t = session.expect(R2T)
+    again = session.write_pdu(0, 16, itt=pdu["itt"])
+    session.send(again)
+    assert session.expect(REJECT).response == 7
+    session.send(session.data_out(pdu["itt"], r2t["ttt"], 0, 0, b"y" * 8192))
+    assert session.expect(RESPONSE, pdu["itt"]).status == 0
+    both = session.command(bytes(10), FINAL | READ | WRITE, 512)
+    session.send(both)
+    assert session.expect(REJECT).response == 5
+    assert session.read(0, 16) == b"y" * 8192
+
+
+def wrong_data_numbers():
+    session = enter(ImmediateData="No", InitialR2T="Yes")
+    for numbers in ((0, 0), (1, 0), (27, 28), (0xFFFFFFFF, 0)):
+        pdu = session.write_pdu(0, 2)
+        session.send(pdu)
+        r2t = session.expect(R2T)
+        for at, number in enumerate(numbers):
+            session.send(session.data_out(pdu["itt"], r2t["ttt"], number, at * 512, b"n" * 512,
+                                          at == 1))
+        assert session.expect(RESPONSE, pdu["itt"]).sense == (11, 0x4705)
+    session.read(0, 1)
+
+
+def storm_of_immediates():
+    """Eight are served at a time, the others rejected; nobody else is in their way."""
+    session = enter()
+    ask("hold 0")
+    pdus = [session.read_pdu(n, 1, immediate=True) for n in range(30)]
+    session.send(*pdus)
+    for _ in range(22):
+        assert session.expect(REJECT).response == 6
+    ask("let 0")
+    for _ in range(8):
+        assert session.expect(DATA_IN).flags & 1
+    session.read(0, 1)
+
+
+def storm_of_nops():
+    """Thousands at once, all of them answered though the peer reads late."""
+    session = enter(HeaderDigest="CRC32C")
+    count, payload = 3000, noise(1000)
+    tags = []
+    answers = []
+
+    def reader():
+        while len(answers) < count:
+            pdu = session.receive()
+            answers.append(pdu)
+
+    def batch(size):
+        pdus = [session.nop(payload) for _ in range(size)]
+        tags.extend(pdu["itt"] for pdu in pdus)
+        return b"".join(session.encode(pdu) for pdu in pdus)
+
+    data = batch(count)
+    thread = threading.Thread(target=reader)
+    timer = threading.Timer(0.3, thread.start)
+    timer.start()
+    session.send_raw(data)
+    timer.join()
+    thread.join()
+    good = [pdu for pdu in answers if pdu.opcode == NOP_IN]
+    assert all(pdu.data == payload for pdu in good) and len(good) >= 8
+    assert all(pdu.response == 6 for pdu in answers if pdu.opcode == REJECT)
+    assert len(answers) == count
+    ghost = session.nop(itt=NO_TAG, ttt=0x77777)  # answers a ping that never was
+    session.send(ghost)
+    session.read(0, 1)
+
+
+def nops_out_of_nowhere():
+    """A NOP-Out with a tag that we never gave is no reason for anything."""
+    session = enter()
+    pdu = session.nop(itt=NO_TAG)
+    session.send(pdu)
+    session.read(0, 1)
+
+
+def login_flood():
+    """Slow logins: at most four of an address, and a healthy session does not notice."""
+    session = enter(name="iqn.2026-11.org.replicad:healthy")
+    slow = []
+    for n in range(40):
+        try:
+            one = connect()
+            one.send_raw(b"\x43"[: n % 2])
+            slow.append(one)
+        except (Closed, ConnectionError):
+            pass
+    for n in range(50):
+        session.write(n, noise(4096))
+    alive = 0
+    for one in slow:
+        try:
+            one.receive(0.02)
+        except Silence:
+            alive += 1
+        except Closed:
+            pass
+    assert alive <= 4, alive
+    for one in slow:
+        one.expect_closed(30)  # 3 s for a PDU that does not come
+    healthy()
+
+
+def login_garbage():
+    """Whatever comes before a login is over does no harm."""
+    for n in range(60):
+        session = connect()
+        junk = bytearray(noise(RANDOM.randrange(1, 400)))
+        if n % 3:
+            junk[0] = LOGIN | IMMEDIATE
+        if n % 3 == 2 and len(junk) > 8:
+            junk[4] = 0
+            junk[5:8] = b"\0\0\x40"
+        session.send_raw(bytes(junk))
+        session.sock.shutdown(1)
+        try:
+            session.expect_closed()
+        finally:
+            session.close()
+    session = connect()
+    pdu = session.login_pdu(1, 3, session.names(OPEN))
+    pdu.header[5:8] = b"\xff\xff\xff"
+    session.send(pdu)
+    session.expect_closed()
+    healthy()
+
+
+def half_open():
+    """Peers that go away in every state, in every way."""
+    def reset(session):
+        session.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        session.close()
+
+    ask("hold 0")
+    waits = []
+    for leave in (Session.close, reset):
+        leave(connect())
+        one = connect()
+        one.send_raw(bytes(one.login_pdu(1, 3, one.names(OPEN)).header)[:20])
+        leave(one)
+        one = connect()
+        one.login_step(0, 0, one.names(LOCKED) + [("AuthMethod", "CHAP")], False)
+        leave(one)
+        for state in ("idle", "header", "data", "wanting", "unsolicited", "busy", "reading"):
+            one = connect().login(OPEN)
+            for _ in range(2):  # unit attention
+                pdu = one.command(bytes(6))
+                one.send(pdu)
+                one.collect(pdu["itt"])
+            if state == "header":
+                one.send_raw(bytes(one.read_pdu(0, 1).header)[:30])
+            elif state == "data":
+                one.send_raw(one.encode(one.write_pdu(0, 16, b"x" * 8192))[:1000])
+            elif state == "wanting":
+                one.send(one.write_pdu(0, 64))
+                one.expect(R2T)
+            elif state == "unsolicited":
+                one.send(one.write_pdu(0, 64, b"x" * 512, final=False))
+            elif state == "busy":
+                one.send(one.write_pdu(0, 1, b"x" * 512))
+                waits.append(one)
+            elif state == "reading":
+                one.send(*[one.read_pdu(0, 1024) for _ in range(8)])
+            leave(one)
+    ask("let 0")
+    assert ask("sessions 0 0") == 0
+    healthy()
+
+
+def does_not_read():
+    """A peer that asks for much and reads nothing holds no more than its window."""
+    lazy = enter(name="iqn.2026-11.org.replicad:lazy")
+    lazy.send(*[lazy.read_pdu(0, 8192) for _ in range(32)])
+    for _ in range(20):
+        healthy()
+    got = 0
+    while got < 32:
+        pdu = lazy.receive()
+        got += pdu.opcode == DATA_IN and pdu.flags & 1
+    lazy.read(0, 1)
+
+
+def starved():
+    """Few buffers, many writers that owe data: all of them come through in the end."""
+    sessions = [enter(name=f"iqn.2026-11.org.replicad:w{n}") for n in range(3)]
+    payload = noise(262144)
+    pending = []
+    for session in sessions:
+        for _ in range(6):
+            pdu = session.write_pdu(0, 512)
+            session.send(pdu)
+            pending.append((session, pdu))
+    for session in sessions:
+        mine = [pdu["itt"] for one, pdu in pending if one is session]
+        late = session.write_pdu(0, 16, payload[:8192])
+        session.send(late)
+        mine.append(late["itt"])
+        while mine:
+            pdu = session.receive()
+            if pdu.opcode == R2T:
+                session.send(*session.burst(pdu["itt"], pdu, payload))
+            elif pdu.opcode == RESPONSE:
+                assert pdu.status in (0, 0x28), pdu
+                mine.remove(pdu["itt"])
+
+
+def main():
+    global PORT, PORT6
+    PORT, PORT6 = int(sys.argv[2]), int(sys.argv[3])
+    print(f"{sys.argv[1]}: REPLICAD_SEED={SEED}", file=sys.stderr)
+    globals()[sys.argv[1]]()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,538 @@
+#include "tests/server/iscsi/target_rig.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "replica/base/clock.h"
+#include "replica/base/scope.h"
+
+#ifndef REPLICAD_SOURCE_DIR
+#define REPLICAD_SOURCE_DIR "."
+#endif
+
+enum { SCENARIO_S = 300, LINE = 256, HELD_MAX = 256 };
+
+static _Noreturn void fail(const char *what)
+{
+    fprintf(stderr, "rig: %s: %s\n", what, strerror(errno));
+    abort();
+}
+
+/* -- allocations of the loops' threads ------------------------------------------------------ */
+
+static _Thread_local bool counted;
+static atomic_uint_fast64_t allocations;
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+const bool rig_counts_allocations = false;
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+const bool rig_counts_allocations = false;
+#define SANITIZED
+#endif
+#endif
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) &&                 \
+        !defined(SANITIZED)
+const bool rig_counts_allocations = true;
+
+void *__libc_malloc(size_t size);
+void *__libc_calloc(size_t count, size_t size);
+void *__libc_realloc(void *old, size_t size);
+
+static void count(void)
+{
+    if (counted)
+        atomic_fetch_add_explicit(&allocations, 1, memory_order_relaxed);
+}
+
+__attribute__((visibility("default"))) void *malloc(size_t size)
+{
+    count();
+    return __libc_malloc(size);
+}
+
+__attribute__((visibility("default"))) void *calloc(size_t number, size_t size)
+{
+    count();
+    return __libc_calloc(number, size);
+}
+
+__attribute__((visibility("default"))) void *realloc(void *old, size_t size)
+{
+    count();
+    return __libc_realloc(old, size);
+}
+#endif
+
+uint64_t rig_allocations(void)
+{
+    return atomic_exchange(&allocations, 0);
+}
+
+/* -- a device whose requests can be held back ----------------------------------------------- */
+
+/* Over a memory device. The requests of others are passed on as our own. */
+struct gate {
+    struct block_device base;
+    struct block_device *under;
+    struct memory_disk *disk;
+    struct scsi_backing backing;
+    struct scsi_opening *asked;
+    struct loop *loop;
+    struct loop_task opening, keeping, letting;
+    void (*kept)(void *unit, int result);
+    void *unit;
+    void (*closed)(void *context);
+    void *closed_context;
+    struct block_request *held;
+    struct gate_slot {
+        struct block_request request;
+        struct block_request *outer;
+        struct gate_slot *next;
+    } slots[HELD_MAX], *free;
+    _Atomic bool holds;
+    _Atomic unsigned count; /* held now */
+};
+
+static void slot_done(struct block_request *request, int result)
+{
+    struct gate_slot *slot = container_of(request, struct gate_slot, request);
+    struct block_request *outer = slot->outer;
+    struct gate *gate = container_of(outer->device, struct gate, base);
+
+    outer->extents_count = request->extents_count;
+    slot->next = gate->free;
+    gate->free = slot;
+    block_done(outer, result);
+}
+
+static void gate_pass(struct gate *gate, struct block_request *outer)
+{
+    struct gate_slot *slot = gate->free;
+
+    if (!slot)
+        fail("more requests than expected");
+    gate->free = slot->next;
+    slot->outer = outer;
+    slot->request = (struct block_request){ .op = outer->op,
+        .flags = outer->flags,
+        .offset = outer->offset,
+        .length = outer->length,
+        .iov = outer->iov,
+        .iovcnt = outer->iovcnt,
+        .extents = outer->extents,
+        .extents_max = outer->extents_max,
+        .done = slot_done };
+    block_submit(gate->under, &slot->request);
+}
+
+static void gate_submit(struct block_device *base, struct block_request *request)
+{
+    struct gate *gate = container_of(base, struct gate, base);
+
+    if (!atomic_load(&gate->holds)) {
+        gate_pass(gate, request);
+        return;
+    }
+    request->next = gate->held;
+    gate->held = request;
+    atomic_fetch_add(&gate->count, 1);
+}
+
+static void gate_let(struct loop_task *task)
+{
+    struct gate *gate = container_of(task, struct gate, letting);
+
+    while (gate->held) {
+        struct block_request *request = gate->held;
+        gate->held = request->next;
+        atomic_fetch_sub(&gate->count, 1);
+        gate_pass(gate, request);
+    }
+}
+
+static void under_closed(void *context)
+{
+    struct gate *gate = context;
+    gate->closed(gate->closed_context);
+}
+
+static void gate_close(
+        struct block_device *base, void (*closed)(void *context), void *context)
+{
+    struct gate *gate = container_of(base, struct gate, base);
+
+    gate->closed = closed;
+    gate->closed_context = context;
+    block_close(gate->under, under_closed, gate);
+}
+
+static const struct block_ops gate_ops = { "gate", gate_submit, gate_close };
+
+static void gate_opened(struct loop_task *task)
+{
+    struct gate *gate = container_of(task, struct gate, opening);
+    unsigned caps = BLOCK_CAN_ZERO | BLOCK_CAN_DISCARD | BLOCK_CAN_EXTENTS |
+            BLOCK_DISCARD_ZEROES | BLOCK_THIN;
+
+    gate->under = memory_disk_open(gate->disk, gate->loop, caps);
+    gate->base = *gate->under;
+    gate->base.ops = &gate_ops;
+    gate->base.in_flight = 0;
+    gate->free = NULL;
+    for (unsigned i = 0; i < HELD_MAX; i++) {
+        gate->slots[i].next = gate->free;
+        gate->free = &gate->slots[i];
+    }
+    gate->asked->opened(gate->asked, &gate->base, &(struct fault){ 0 });
+}
+
+static void gate_open(void *context, struct scsi_opening *opening, bool again)
+{
+    struct gate *gate = context;
+
+    (void)again;
+    gate->asked = opening;
+    gate->opening.run = gate_opened;
+    loop_post(gate->loop, &gate->opening);
+}
+
+static void gate_kept(struct loop_task *task)
+{
+    struct gate *gate = container_of(task, struct gate, keeping);
+    gate->kept(gate->unit, 0);
+}
+
+static void gate_keep(void *context, const uint8_t *bytes, size_t length,
+        void (*kept)(void *unit, int result), void *unit)
+{
+    struct gate *gate = context;
+
+    (void)bytes, (void)length;
+    gate->kept = kept;
+    gate->unit = unit;
+    gate->keeping.run = gate_kept;
+    loop_post(gate->loop, &gate->keeping);
+}
+
+static struct gate *gate_make(struct loop *loop)
+{
+    struct gate *gate = calloc(1, sizeof *gate);
+
+    if (!gate || !(gate->disk = memory_disk_create(RIG_BYTES, 512)))
+        fail("no memory");
+    gate->loop = loop;
+    gate->letting.run = gate_let;
+    gate->backing = (struct scsi_backing){ gate, gate_open, gate_keep };
+    return gate;
+}
+
+uint8_t *rig_bytes(struct rig *rig, unsigned export)
+{
+    return memory_disk_bytes(rig->gates[export]->disk);
+}
+
+/* -- the target ------------------------------------------------------------------------------ */
+
+static void *loop_main(void *loop)
+{
+    counted = true;
+    loop_run(loop);
+    return NULL;
+}
+
+void rig_name(unsigned export, char name[SCSI_NAME_MAX])
+{
+    snprintf(name, SCSI_NAME_MAX,
+            "iqn.2026-11.org.replicad:00000000-0000-7000-8000-%012u", export + 1);
+}
+
+struct iscsi_export rig_export(struct rig *rig, unsigned index)
+{
+    static const char *const all[] = { "*" };
+    static const char *const only[] = { "iqn.2026-11.org.replicad:Only" };
+    struct iscsi_export export = {
+        .initiators = index == 2 ? only : all,
+        .initiator_count = 1,
+        .loop = index % RIG_LOOPS,
+        .backing = &rig->gates[index]->backing,
+    };
+    char text[UUID_TEXT];
+
+    snprintf(text, sizeof text, "00000000-0000-7000-8000-%012u", index + 1);
+    if (!uuid_parse(text, &export.id))
+        fail("no id");
+    if (index == 1) {
+        export.has_chap = true;
+        strcpy(export.chap.user, "alice");
+        strcpy(export.chap.secret, "alice-has-a-secret");
+        strcpy(export.chap.mutual_user, "target");
+        strcpy(export.chap.mutual_secret, "target-has-its-own");
+    }
+    return export;
+}
+
+static uint16_t port_of(struct rig *rig, unsigned index)
+{
+    struct sockaddr_storage address;
+
+    if (!iscsi_target_portal(rig->target, index, &address))
+        fail("no such portal");
+    return ntohs(((struct sockaddr_in *)&address)->sin_port);
+}
+
+struct rig *rig_start(const struct rig_options *options)
+{
+    struct rig *rig = calloc(1, sizeof *rig);
+    struct sockaddr_storage portals[2] = { 0 };
+    struct fault fault = { 0 };
+
+    if (!rig)
+        fail("no memory");
+    for (unsigned i = 0; i < RIG_LOOPS; i++)
+        if (!(rig->loops[i] = loop_uv_create()) ||
+                pthread_create(&rig->threads[i], NULL, loop_main, rig->loops[i]) != 0)
+            fail("no loop");
+    *(struct sockaddr_in *)&portals[0] = (struct sockaddr_in){ .sin_family = AF_INET,
+        .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    *(struct sockaddr_in6 *)&portals[1] =
+            (struct sockaddr_in6){ .sin6_family = AF_INET6,
+                .sin6_addr = in6addr_loopback };
+    rig->target = iscsi_target_create(
+            &(struct iscsi_target_options){ .loops = rig->loops,
+                    .loop_count = RIG_LOOPS,
+                    .portals = portals,
+                    .portal_count = 2,
+                    .prefix = "iqn.2026-11.org.replicad",
+                    .buffer_bytes = options ? options->buffer_bytes : 0,
+                    .ping_ms = options ? options->ping_ms : 0 },
+            &fault);
+    if (!rig->target)
+        fail(fault.why);
+    rig->port = port_of(rig, 0);
+    rig->port6 = port_of(rig, 1);
+    for (unsigned i = 0; i < RIG_EXPORTS; i++) {
+        rig->gates[i] = gate_make(rig->loops[i % RIG_LOOPS]);
+        struct iscsi_export export = rig_export(rig, i);
+        if (iscsi_target_publish(rig->target, &export, RIG_DISKS_MS, &fault) < 0)
+            fail(fault.why);
+    }
+    return rig;
+}
+
+void rig_stop(struct rig *rig)
+{
+    for (unsigned i = 0; i < RIG_EXPORTS; i++) { /* nothing held may outlast the test */
+        atomic_store(&rig->gates[i]->holds, false);
+        if (!rig->gates[i]->letting.queued)
+            loop_post(rig->gates[i]->loop, &rig->gates[i]->letting);
+    }
+    iscsi_target_destroy(rig->target, 200);
+    for (unsigned i = 0; i < RIG_LOOPS; i++) {
+        loop_stop(rig->loops[i]);
+        pthread_join(rig->threads[i], NULL);
+        loop_destroy(rig->loops[i]);
+    }
+    for (unsigned i = 0; i < RIG_EXPORTS; i++) {
+        memory_disk_destroy(rig->gates[i]->disk);
+        free(rig->gates[i]);
+    }
+    free(rig);
+}
+
+/* -- children -------------------------------------------------------------------------------- */
+
+struct child {
+    pid_t pid;
+    int in, out; /* what we write to it, read from it */
+};
+
+static void child_start(struct child *child, const char *const argv[], bool merge)
+{
+    int to[2], from[2];
+    pid_t parent = getpid();
+
+    if (pipe2(to, O_CLOEXEC) < 0 || pipe2(from, O_CLOEXEC) < 0)
+        fail("pipe");
+    child->pid = fork();
+    if (child->pid < 0)
+        fail("fork");
+    if (child->pid == 0) {
+        (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+        if (getppid() != parent)
+            _exit(126);
+        (void)dup2(to[0], STDIN_FILENO);
+        (void)dup2(from[1], STDOUT_FILENO);
+        if (merge)
+            (void)dup2(from[1], STDERR_FILENO);
+        execvp(argv[0], (char *const *)(uintptr_t)argv);
+        _exit(127);
+    }
+    (void)close(to[0]);
+    (void)close(from[1]);
+    child->in = to[1];
+    child->out = from[0];
+}
+
+static int child_end(struct child *child, bool kill_it)
+{
+    int status;
+
+    (void)close(child->in);
+    (void)close(child->out);
+    if (kill_it)
+        (void)kill(child->pid, SIGKILL);
+    while (waitpid(child->pid, &status, 0) < 0)
+        ;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+/* Some bytes of it; 0 at its end, -1 when the deadline has passed. */
+static ssize_t child_read(
+        struct child *child, char *to, size_t room, struct instant deadline)
+{
+    struct pollfd poll_fd = { .fd = child->out, .events = POLLIN };
+    uint64_t left = instant_ms_until(clock_monotonic(), deadline);
+
+    if (left == 0 || poll(&poll_fd, 1, (int)left) <= 0)
+        return -1;
+    return read(child->out, to, room);
+}
+
+int rig_command(const char *const argv[], unsigned seconds, char *output, size_t room)
+{
+    struct instant deadline = instant_add_ms(clock_monotonic(), seconds * 1000ull);
+    struct child child;
+    char bytes[4096];
+    size_t have = 0;
+    ssize_t got;
+
+    child_start(&child, argv, true);
+    while ((got = child_read(&child, bytes, sizeof bytes, deadline)) > 0) {
+        size_t keep = output && have < room - 1 ? room - 1 - have : 0;
+        keep = keep < (size_t)got ? keep : (size_t)got;
+        if (!output)
+            (void)fwrite(bytes, 1, (size_t)got, stderr);
+        else
+            memcpy(output + have, bytes, keep);
+        have += keep;
+    }
+    if (output)
+        output[have] = '\0';
+    if (got < 0)
+        fprintf(stderr, "rig: %s took too long\n", argv[0]);
+    return child_end(&child, got < 0);
+}
+
+/* -- scenarios: a child that may ask for things ---------------------------------------------- */
+
+static bool wait_held(struct gate *gate, unsigned wanted)
+{
+    for (unsigned i = 0; i < 60000; i++) {
+        if (atomic_load(&gate->count) >= wanted)
+            return true;
+        (void)usleep(1000);
+    }
+    return false;
+}
+
+static int sessions_of(struct rig *rig, unsigned export)
+{
+    struct iscsi_export what = rig_export(rig, export);
+    return iscsi_target_sessions(rig->target, &what.id, NULL, 0);
+}
+
+static int wait_sessions(struct rig *rig, unsigned export, int wanted)
+{
+    for (unsigned i = 0; i < 60000 && sessions_of(rig, export) != wanted; i++)
+        (void)usleep(1000);
+    return sessions_of(rig, export);
+}
+
+static int change(struct rig *rig, unsigned export, const char *initiator)
+{
+    struct iscsi_export what = rig_export(rig, export);
+
+    what.initiators = &initiator;
+    return iscsi_target_change(rig->target, &what, NULL);
+}
+
+/* "WORD EXPORT [ARGUMENT]" -> what to answer. */
+static int serve_line(struct rig *rig, const char *line)
+{
+    char word[32] = "", argument[LINE] = "";
+    unsigned export = 0;
+    struct iscsi_export what;
+
+    (void)sscanf(line, "%31s %u %255s", word, &export, argument);
+    if (export >= RIG_EXPORTS)
+        return -EINVAL;
+    what = rig_export(rig, export);
+    if (strcmp(word, "hold") == 0) {
+        atomic_store(&rig->gates[export]->holds, true);
+        return 0;
+    }
+    if (strcmp(word, "held") == 0)
+        return wait_held(rig->gates[export], (unsigned)atoi(argument)) ? 0 : -ETIMEDOUT;
+    if (strcmp(word, "let") == 0) {
+        atomic_store(&rig->gates[export]->holds, false);
+        loop_post(rig->gates[export]->loop, &rig->gates[export]->letting);
+        return 0;
+    }
+    if (strcmp(word, "sessions") == 0)
+        return argument[0] ? wait_sessions(rig, export, atoi(argument))
+                           : sessions_of(rig, export);
+    if (strcmp(word, "withdraw") == 0)
+        return iscsi_target_withdraw(rig->target, &what.id, (unsigned)atoi(argument));
+    if (strcmp(word, "publish") == 0)
+        return iscsi_target_publish(rig->target, &what, RIG_DISKS_MS, NULL);
+    if (strcmp(word, "change") == 0)
+        return change(rig, export, argument);
+    return -ENOSYS;
+}
+
+static bool serve_lines(struct rig *rig, struct child *child, char *line, size_t *have)
+{
+    char *end, answer[32];
+
+    while ((end = memchr(line, '\n', *have))) {
+        *end = '\0';
+        int length = snprintf(answer, sizeof answer, "%d\n", serve_line(rig, line));
+        if (write(child->in, answer, (size_t)length) != length)
+            return false;
+        *have -= (size_t)(end + 1 - line);
+        memmove(line, end + 1, *have);
+    }
+    return *have < LINE;
+}
+
+int rig_scenario(struct rig *rig, const char *name)
+{
+    char port[8], port6[8], line[LINE];
+    const char *const argv[] = { "python3",
+        REPLICAD_SOURCE_DIR "/tests/server/iscsi/scenarios.py", name, port, port6,
+        NULL };
+    struct instant deadline = instant_add_ms(clock_monotonic(), SCENARIO_S * 1000ull);
+    struct child child;
+    size_t have = 0;
+    ssize_t got;
+
+    snprintf(port, sizeof port, "%u", rig->port);
+    snprintf(port6, sizeof port6, "%u", rig->port6);
+    child_start(&child, argv, false);
+    while ((got = child_read(&child, line + have, LINE - have, deadline)) > 0) {
+        have += (size_t)got;
+        if (!serve_lines(rig, &child, line, &have))
+            break;
+    }
+    return child_end(&child, got != 0);
+}

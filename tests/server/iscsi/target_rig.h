@@ -1,0 +1,52 @@
+/* tests/server/iscsi/target_rig.h - a target in this process, on two loops with threads of their
+ * own, serving memory; and children that are let on it.
+ *
+ * Three exports (rig_name(n)): 0 open to all, on the first loop; 1 on the second, with CHAP
+ * (alice / alice-has-a-secret, the target's own proof: target / target-has-its-own); 2 for the
+ * initiator "iqn.2026-11.org.replicad:only" alone. What an export's device is asked can be held
+ * back. Calls block; what should work and does not, aborts. */
+#ifndef TESTS_SERVER_ISCSI_TARGET_RIG_H
+#define TESTS_SERVER_ISCSI_TARGET_RIG_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "replica/block/memory.h"
+#include "server/iscsi/target.h"
+
+enum { RIG_EXPORTS = 3, RIG_LOOPS = 2, RIG_BYTES = 16 << 20, RIG_DISKS_MS = 60000 };
+
+struct gate;
+
+struct rig {
+    struct loop *loops[RIG_LOOPS];
+    pthread_t threads[RIG_LOOPS];
+    struct iscsi_target *target;
+    struct gate *gates[RIG_EXPORTS];
+    uint16_t port, port6;
+};
+
+struct rig_options {
+    unsigned ping_ms;
+    size_t buffer_bytes;
+};
+
+struct rig *rig_start(const struct rig_options *options);
+void rig_stop(struct rig *rig); /* everything must come back */
+
+void rig_name(unsigned export, char name[SCSI_NAME_MAX]);
+struct iscsi_export rig_export(struct rig *rig, unsigned export);
+uint8_t *rig_bytes(struct rig *rig, unsigned export);
+
+/** Runs a scenario of scenarios.py; its exit status. */
+int rig_scenario(struct rig *rig, const char *name);
+
+/** Runs @argv (NULL ends them), at most @seconds; its exit status, -1 when it was killed.
+    What it says goes to @output (NUL-terminated; NULL: standard error). */
+int rig_command(const char *const argv[], unsigned seconds, char *output, size_t room);
+
+/** Allocations by the loops' threads since the last call. Not counted under sanitizers. */
+uint64_t rig_allocations(void);
+extern const bool rig_counts_allocations;
+
+#endif

@@ -1,0 +1,65 @@
+/* The target as initiators meet it: scenes of scenarios.py, honest and hostile, each before a
+ * target of its own; and strangers. */
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "tests/server/iscsi/target_rig.h"
+#include "tests/support/expect.h"
+
+static void play(const char *name, const struct rig_options *options)
+{
+    struct rig *rig = rig_start(options);
+    int status = rig_scenario(rig, name);
+
+    rig_stop(rig);
+    cr_assert(status == 0, "%s ended with %d", name, status);
+}
+
+#define SCENE(name)                                                                    \
+    Test(iscsi_target, name)                                                           \
+    {                                                                                  \
+        play(#name, NULL);                                                             \
+    }
+
+SCENE(transfers)
+SCENE(unsolicited)
+SCENE(unsolicited_of_a_failure)
+SCENE(bursts)
+SCENE(windows)
+SCENE(full_window)
+SCENE(holes)
+SCENE(discovery)
+SCENE(text_in_pieces)
+SCENE(chap)
+SCENE(discovery_with_chap)
+SCENE(abort_in_flight)
+SCENE(abort_while_wanting)
+SCENE(abort_strangers)
+SCENE(wrong_units)
+SCENE(residuals)
+SCENE(reinstatement)
+SCENE(session_limits)
+SCENE(logout)
+SCENE(withdrawn)
+SCENE(digests_broken)
+SCENE(lies_about_data)
+SCENE(unknown_tags)
+SCENE(wrong_data_numbers)
+SCENE(storm_of_immediates)
+SCENE(storm_of_nops)
+SCENE(nops_out_of_nowhere)
+SCENE(login_flood)
+SCENE(login_garbage)
+SCENE(half_open)
+SCENE(does_not_read)
+
+Test(iscsi_target, pings)
+{
+    play("pings", &(struct rig_options){ .ping_ms = 300 });
+}
+
+Test(iscsi_target, starved)
+{
+    play("starved", &(struct rig_options){ .buffer_bytes = 2u << 20 });
+}
