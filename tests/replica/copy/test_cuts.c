@@ -289,7 +289,7 @@ Test(cuts, at_every_step)
                         i % 4 < 2, &point))
                 break;
         }
-    cr_assert(cuts > 200, "only %u cuts", cuts);
+    cr_assert(cuts > 100, "only %u cuts", cuts);
 }
 
 /* -- cuts around a copy ------------------------------------------------------------------ */
