@@ -256,6 +256,21 @@ Test(login, t_waits_for_chap)
             0x0200); /* too late for mutual */
 }
 
+Test(login, chap_comes_step_by_step)
+{
+    again(LOGIN_WITH_CHAP);
+    goes_on(rig_send(&rig, SECURITY, INITIATOR TARGET "AuthMethod=CHAP|"), 0,
+            GROUP "AuthMethod=CHAP|");
+    refused(rig_send(&rig, SECURITY, "CHAP_A=8|CHAP_N=host|"), 0x0200);
+}
+
+Test(login, a_burst_below_the_first_burst_that_was_agreed)
+{
+    goes_on(rig_send(&rig, OPERATIONAL, INITIATOR TARGET "FirstBurstLength=65536|"), 4,
+            GROUP "FirstBurstLength=65536|" OURS);
+    refused(rig_send(&rig, OPERATIONAL, "MaxBurstLength=4096|"), 0x0200);
+}
+
 Test(login, algorithms_that_nobody_has)
 {
     again(LOGIN_WITH_CHAP);

@@ -39,6 +39,7 @@ static const char *long_text(
 Test(text, pairs_are_read)
 {
     expect_eq(read_text(""), 0);
+    expect_eq(read_text("AB=1|A=2|ABC=3|"), 3); /* a beginning is not the same */
     expect_eq(read_text("|"), 0);
     expect_eq(read_text("||A=b|||C=|D==x|||"), 3);
     expect(text_is(&pairs[0], "A") && text_is(&pairs[1], "C") &&
@@ -185,7 +186,7 @@ Test(text, an_overlong_binary_writes_nothing)
 
 Test(text, the_writer_stays_in_its_room)
 {
-    uint8_t room[16];
+    uint8_t room[16], long_room[400] = { 0 };
     struct text_writer writer = { .at = room, .room = 10 };
 
     memset(room, 0xa5, sizeof room);
@@ -200,7 +201,10 @@ Test(text, the_writer_stays_in_its_room)
     text_write_number(&writer, "n", 4294967u);
     expect(!writer.overflow && writer.length == 10);
     expect(room[10] == 0xa5);
-    text_write_binary(&writer, "n", room, 33);
+    writer = (struct text_writer){ .at = long_room, .room = sizeof long_room };
+    text_write_binary(&writer, "n", long_room, 32);
+    expect(!writer.overflow && writer.length == 2 + 2 + 64 + 1);
+    text_write_binary(&writer, "n", long_room, 33);
     expect(writer.overflow);
 }
 
