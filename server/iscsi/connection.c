@@ -436,7 +436,7 @@ void connection_drop(struct connection *connection, const char *why)
     if (connection->session)
         session_end_tasks(connection->session);
     if (!connection->out.flush.queued) /* frees it, off this stack */
-        loop_post(hall->loop, &connection->out.flush);
+        loop_defer(hall->loop, &connection->out.flush);
 }
 
 void connection_finish(struct connection *connection, const char *why)

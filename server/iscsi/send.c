@@ -319,7 +319,7 @@ static void frames_make(struct connection *connection)
 void send_schedule(struct connection *connection)
 {
     if (!connection->out.flush.queued && !connection->out.blocked)
-        loop_post(connection->hall->loop, &connection->out.flush);
+        loop_defer(connection->hall->loop, &connection->out.flush);
 }
 
 void send_queue(struct task *task, enum task_job job)

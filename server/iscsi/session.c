@@ -595,7 +595,7 @@ void session_settle(struct session *session)
         logout_answer(session);
     if (connection->state == CONNECTION_CLOSED && session->busy == 0 &&
             !connection->out.flush.queued)
-        loop_post(connection->hall->loop, &connection->out.flush);
+        loop_defer(connection->hall->loop, &connection->out.flush);
 }
 
 void session_destroy(struct session *session)
