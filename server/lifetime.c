@@ -1,6 +1,7 @@
-/* The order of life: process settings, signals, service (which recovers), listeners, the
- * ready line; and of death: readiness fails and waiters wake, listeners take no more, what
- * is under way is answered, daemons stop, service ends. Signals are blocked in every thread
+/* The order of life: process settings, signals, service (which recovers), the iSCSI target,
+ * listeners, the ready line; and of death: readiness fails and waiters wake, listeners take no
+ * more, what is under way is answered, daemons stop, the target lets its sessions go, service
+ * ends. Signals are blocked in every thread
  * and waited for in this one, so that no handler runs in the middle of anything; only the
  * second request to stop has a handler, because by then this thread is busy stopping.
  */
@@ -20,6 +21,7 @@
 #include "replica/base/scope.h"
 #include "replica/base/trace.h"
 #include "server/directory.h"
+#include "server/exports.h"
 #include "server/http/http.h"
 #include "server/notify.h"
 
@@ -30,6 +32,7 @@ enum {
     MAX_JOBS = 4,
 };
 
+static const char iscsi_default[] = "127.0.0.1:3260";
 static const char http_default[] = "127.0.0.1:8080";
 static const char iqn_prefix_default[] = "iqn.2026-11.org.replicad";
 
@@ -38,6 +41,7 @@ struct life {
     unsigned workers;
     sigset_t signals;
     struct service *service;
+    struct exports *exports; /* NULL: --iscsi none */
     struct http *http;
 };
 
@@ -194,6 +198,22 @@ static int service_start(struct life *life, const struct options *options)
     return life->service ? 0 : start_refuse(fault.why);
 }
 
+static int target_start(struct life *life, const struct options *options)
+{
+    const struct option_values *addresses = &options->values[OPTION_ISCSI];
+    const char *prefix = options_text(options, OPTION_IQN_PREFIX);
+    const char *fallback = iscsi_default;
+    struct fault fault = { 0 };
+
+    if (options->iscsi_none)
+        return 0;
+    life->exports = exports_start(life->service,
+            addresses->count ? (const char *const *)addresses->items : &fallback,
+            addresses->count ? addresses->count : 1,
+            prefix ? prefix : iqn_prefix_default, &fault);
+    return life->exports ? 0 : start_refuse(fault.why);
+}
+
 static int listeners_start(struct life *life, const struct options *options)
 {
     const struct option_values *addresses = &options->values[OPTION_HTTP];
@@ -213,23 +233,25 @@ static int listeners_start(struct life *life, const struct options *options)
     return life->http ? 0 : start_refuse(fault.why);
 }
 
-/* The truth of iscsi is none: the option is accepted, and nothing listens. */
 static void ready_tell(const struct life *life, const struct options *options)
 {
     const char *health = http_health_address(life->http);
     const char *address;
+    char portal[80];
 
     if (options->http_unprotected)
         log_plain(LOG_WARN, "http-unprotected",
                 "the API may be reached from beyond this machine and asks for no "
                 "login");
-    if (options->values[OPTION_ISCSI].count > 0)
-        log_plain(LOG_WARN, "iscsi-absent",
-                "this build has no iSCSI target: nothing listens on --iscsi");
     (void)printf("replicad ready http=");
     for (size_t i = 0; (address = http_address(life->http, i)); i++)
         (void)printf("%s%s", i ? "," : "", address);
-    (void)printf(" iscsi=none health=%s\n", health ? health : "none");
+    (void)printf(" iscsi=%s", life->exports ? "" : "none");
+    for (unsigned i = 0;
+            life->exports && exports_address(life->exports, i, portal, sizeof(portal));
+            i++)
+        (void)printf("%s%s", i ? "," : "", portal);
+    (void)printf(" health=%s\n", health ? health : "none");
     (void)fflush(stdout);
     log_plain(LOG_INFO, "ready", "serving");
     notify_manager("READY=1");
@@ -302,6 +324,7 @@ static void life_end(struct life *life)
     if (life->http)
         http_quiesce(life->http, FINISH_MS);
     http_stop(life->http);
+    exports_stop(life->exports);
     if (life->service)
         service_destroy(life->service);
     free(life->pool_path);
@@ -314,8 +337,8 @@ int lifetime_run(const struct options *options)
     bool started;
 
     process_prepare(&life, options);
-    started =
-            service_start(&life, options) == 0 && listeners_start(&life, options) == 0;
+    started = service_start(&life, options) == 0 && target_start(&life, options) == 0 &&
+            listeners_start(&life, options) == 0;
     if (started) {
         ready_tell(&life, options);
         stop_await(&life, options);

@@ -226,6 +226,15 @@ static int addresses_settle(
     return 0;
 }
 
+/* "none" alone, or addresses. */
+static int iscsi_settle(struct options *options, char why[OPTION_WHY])
+{
+    const struct option_values *values = &options->values[OPTION_ISCSI];
+
+    options->iscsi_none = values->count == 1 && strcmp(values->items[0], "none") == 0;
+    return options->iscsi_none ? 0 : addresses_settle(options, OPTION_ISCSI, why);
+}
+
 static int hosts_settle(const struct options *options, char why[OPTION_WHY])
 {
     static const char allowed[] =
@@ -322,7 +331,7 @@ static int options_settle(struct options *options, char why[OPTION_WHY])
     if (result == 0)
         result = addresses_settle(options, OPTION_HEALTH, why);
     if (result == 0)
-        result = addresses_settle(options, OPTION_ISCSI, why);
+        result = iscsi_settle(options, why);
     if (result == 0)
         result = hosts_settle(options, why);
     if (result == 0)

@@ -42,6 +42,7 @@ struct options {
     uint64_t retention_rows;
     uint64_t bandwidth_limit; /* bytes a second; 0: none */
     bool http_unprotected;
+    bool iscsi_none; /* nothing is served over iSCSI */
     bool log_json;
     enum log_level log_level; /* LOG_INFO */
     const char *check_health; /* of argv: the other mode; NULL: serve */

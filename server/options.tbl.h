@@ -5,7 +5,8 @@
 ONE(DATA_DIR, "data-dir", "DIR", "where the database and the default pool live")
 LIST(HTTP, "http", "ADDR:PORT", "serve the API here [127.0.0.1:8080]")
 ONE(HEALTH, "health", "ADDR:PORT", "a listener for probes and metrics alone")
-LIST(ISCSI, "iscsi", "ADDR:PORT", "accepted; nothing listens until the target exists")
+LIST(ISCSI, "iscsi", "ADDR:PORT",
+        "serve exported elements here, or none [127.0.0.1:3260]")
 LIST(POOL, "pool", "NAME=DIR", "a directory for elements; the first is the default")
 LIST(ALLOW_PORTAL, "allow-portal", "ADDR[/BITS][:PORT]",
         "iSCSI portals that may be used [loopback]")

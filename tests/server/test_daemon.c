@@ -60,8 +60,7 @@ static const char *log_text(void)
 Test(daemon, serves_stops_and_serves_again)
 {
     start((const char *const[]){ "--health", "127.0.0.1:0", NULL });
-    cr_assert(
-            strcmp(daemon_.iscsi, "none") == 0, "nothing listens there, so it says so");
+    cr_assert(strncmp(daemon_.iscsi, "127.0.0.1:", 10) == 0, "%s", daemon_.iscsi);
     cr_assert(get(daemon_.http, "/readyz") == 200, "%s", answer.why);
     cr_assert(get(daemon_.health, "/readyz") == 200);
     cr_assert(get(daemon_.health, "/pools") == 404);
@@ -78,15 +77,22 @@ Test(daemon, serves_stops_and_serves_again)
 
 Test(daemon, the_ready_line_names_every_address)
 {
-    start((const char *const[]){
-            "--http", "[::1]:0", "--iscsi", "127.0.0.1:3260", NULL });
+    start((const char *const[]){ "--http", "[::1]:0", "--iscsi", "127.0.0.1:0",
+            "--iscsi", "[::1]:0", NULL });
     cr_assert(strncmp(daemon_.http, "127.0.0.1:", 10) == 0 &&
                     strstr(daemon_.http, ",[::1]:"),
             "%s", daemon_.http);
     cr_assert(get(strchr(daemon_.http, ',') + 1, "/livez") == 200);
-    cr_assert(
-            strcmp(daemon_.health, "none") == 0 && strcmp(daemon_.iscsi, "none") == 0);
-    cr_assert(strstr(log_text(), "iscsi-absent"));
+    cr_assert(strcmp(daemon_.health, "none") == 0);
+    cr_assert(strncmp(daemon_.iscsi, "127.0.0.1:", 10) == 0 &&
+                    strstr(daemon_.iscsi, ",[::1]:"),
+            "%s", daemon_.iscsi);
+}
+
+Test(daemon, no_iscsi_is_served_when_none_is_asked_for)
+{
+    start((const char *const[]){ "--iscsi", "none", NULL });
+    cr_assert(strcmp(daemon_.iscsi, "none") == 0);
 }
 
 Test(daemon, signals_that_are_no_stop)
@@ -239,7 +245,7 @@ Test(daemon, a_second_signal_ends_it_at_once)
 
     setenv("REPLICAD_BINARY", REPLICAD_FAKE, 1);
     setenv("REPLICAD_FAKE_STUCK", "1", 1);
-    start((const char *const[]){ "--health", "127.0.0.1:0", NULL });
+    start((const char *const[]){ "--health", "127.0.0.1:0", "--iscsi", "none", NULL });
     fd = raw_open(daemon_.http);
     cr_assert(raw_send(fd, ask, sizeof(ask) - 1));
     do {

@@ -134,10 +134,19 @@ bool daemon_start(struct daemon *daemon, const char *const *extra)
     return daemon_restart(daemon);
 }
 
+static bool given(const struct daemon *daemon, const char *option)
+{
+    for (size_t i = 0; daemon->extra[i]; i++)
+        if (strcmp(daemon->extra[i], option) == 0)
+            return true;
+    return false;
+}
+
 bool daemon_restart(struct daemon *daemon)
 {
     const char *arguments[DAEMON_ARGUMENTS + 8] = { "replicad", "--data-dir", NULL,
         "--http", "127.0.0.1:0" };
+    size_t first = 5;
     char line[512];
     int out[2], err;
 
@@ -147,8 +156,12 @@ bool daemon_restart(struct daemon *daemon)
         return false;
     }
     arguments[2] = daemon->data;
+    if (!given(daemon, "--iscsi")) {
+        arguments[first++] = "--iscsi";
+        arguments[first++] = "127.0.0.1:0";
+    }
     for (size_t i = 0; daemon->extra[i]; i++)
-        arguments[5 + i] = daemon->extra[i];
+        arguments[first + i] = daemon->extra[i];
     err = open(daemon->log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
     daemon->pid = fork();
     if (daemon->pid == 0)

@@ -64,6 +64,38 @@ void service_limit(struct service *service, uint64_t limit)
     (void)service, (void)limit;
 }
 
+/* Nothing is exported here: such a daemon is started with --iscsi none. */
+struct engine *service_engine(struct service *service)
+{
+    (void)service;
+    return NULL;
+}
+
+void service_export_by(struct service *service, const struct api_exporter *exporter)
+{
+    (void)service;
+    (void)exporter;
+}
+
+unsigned service_exports_resume(struct service *service)
+{
+    (void)service;
+    return 0;
+}
+
+int service_keep(struct service *service, const struct uuid *element,
+        const uint8_t *bytes, size_t length, void (*kept)(void *context, int result),
+        void *context)
+{
+    (void)service;
+    (void)element;
+    (void)bytes;
+    (void)length;
+    (void)kept;
+    (void)context;
+    return -ENOSYS;
+}
+
 void service_drain(struct service *service)
 {
     pthread_mutex_lock(&service->lock);

@@ -1,0 +1,402 @@
+/* The api's exports on the iSCSI target. */
+#include "server/exports.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "replica/base/check.h"
+#include "replica/base/log.h"
+#include "replica/base/scope.h"
+#include "replica/engine.h"
+#include "server/iscsi/target.h"
+
+enum {
+    AGAIN_S = 2, /* what cannot be served yet is tried again so often */
+    PUBLISH_MS = 60 * 1000, /* longer than opening takes, barrier included */
+    WITHDRAW_MS = 30 * 1000,
+    LEAVE_MS = 2000, /* for sessions to log out when we stop */
+    ISCSI_PORT = 3260
+};
+
+/** One export that is served, or is about to be. */
+struct served {
+    struct served *next;
+    struct exports *exports;
+    struct uuid id;
+    bool ending; /* it did not end in time, and still may: nobody is to find it */
+    struct engine_handle *handle;
+    struct scsi_backing backing;
+    struct scsi_opening *opening; /* under way, on the handle's loop */
+
+    /* a keep() under way; one at a time */
+    void (*kept)(void *unit, int result);
+    void *kept_unit;
+    int kept_result;
+    struct loop *loop;
+    struct loop_task kept_task;
+};
+
+struct exports {
+    struct service *service;
+    struct iscsi_target *target;
+    struct api_exporter exporter;
+    pthread_t again;
+    bool again_runs;
+    pthread_mutex_t lock;
+    pthread_cond_t wake; /* CLOCK_MONOTONIC */
+    bool stopping; /* under the lock */
+    struct served *list; /* under the lock */
+};
+
+/* -- what the target needs of an element ------------------------------------------------- */
+
+static void served_opened(
+        void *context, struct block_device *device, const struct fault *fault)
+{
+    struct served *served = context;
+    struct scsi_opening *opening = served->opening;
+
+    served->opening = NULL;
+    opening->opened(opening, device, fault);
+}
+
+static void served_open(void *context, struct scsi_opening *opening, bool again)
+{
+    struct served *served = context;
+
+    check(!served->opening);
+    served->opening = opening;
+    engine_handle_open(served->handle, again, served_opened, served);
+}
+
+static void kept_run(struct loop_task *task)
+{
+    struct served *served = container_of(task, struct served, kept_task);
+    void (*kept)(void *, int) = served->kept;
+
+    served->kept = NULL;
+    kept(served->kept_unit, served->kept_result);
+}
+
+/* The clerk's thread, or the loop itself when it could not be asked. */
+static void kept_come(void *context, int result)
+{
+    struct served *served = context;
+
+    served->kept_result = result;
+    loop_post(served->loop, &served->kept_task);
+}
+
+static void served_keep(void *context, const uint8_t *bytes, size_t length,
+        void (*kept)(void *unit, int result), void *unit)
+{
+    struct served *served = context;
+    int result;
+
+    check(!served->kept);
+    served->kept = kept;
+    served->kept_unit = unit;
+    result = service_keep(
+            served->exports->service, &served->id, bytes, length, kept_come, served);
+    if (result)
+        kept_come(served, result);
+}
+
+static struct served *served_make(struct exports *exports,
+        const struct api_export *export, unsigned *loop, struct fault *fault)
+{
+    struct served *served = calloc(1, sizeof(*served));
+
+    if (served)
+        served->handle = engine_handle_create(service_engine(exports->service),
+                export->element, !export->read_only, loop);
+    if (!served || !served->handle) {
+        free(served);
+        (void)fault_set(fault, -ENOMEM, "out of memory");
+        return NULL;
+    }
+    served->exports = exports;
+    served->id = export->id;
+    served->loop = engine_loop(service_engine(exports->service), *loop);
+    served->kept_task.run = kept_run;
+    served->backing = (struct scsi_backing){
+        .context = served, .open = served_open, .keep = served_keep
+    };
+    return served;
+}
+
+static void served_free(struct served *served)
+{
+    engine_handle_destroy(served->handle);
+    free(served);
+}
+
+static struct served **served_find(struct exports *exports, const struct uuid *id)
+{
+    struct served **at = &exports->list;
+
+    while (*at && ((*at)->ending || !uuid_equal(&(*at)->id, id)))
+        at = &(*at)->next;
+    return at;
+}
+
+/* -- what the api asks ---------------------------------------------------------------------- */
+
+static void text_take(char *to, size_t room, const char *from)
+{
+    (void)snprintf(to, room, "%s", from);
+}
+
+static void chap_take(struct login_chap *to, const struct block_chap *from)
+{
+    text_take(to->user, sizeof(to->user), from->user);
+    text_take(to->secret, sizeof(to->secret), from->secret);
+    text_take(to->mutual_user, sizeof(to->mutual_user), from->mutual_user);
+    text_take(to->mutual_secret, sizeof(to->mutual_secret), from->mutual_secret);
+}
+
+static int served_publish(struct exports *exports, struct served *served, unsigned loop,
+        const struct api_export *export, struct fault *fault)
+{
+    struct iscsi_export what = { .id = export->id,
+        .initiators = export->initiators,
+        .initiator_count = export->initiator_count,
+        .has_chap = export->chap != NULL,
+        .read_only = export->read_only,
+        .loop = loop,
+        .backing = &served->backing,
+        .kept = export->kept,
+        .kept_length = export->kept_length };
+    int result;
+
+    if (export->chap)
+        chap_take(&what.chap, export->chap);
+    result = iscsi_target_publish(exports->target, &what, PUBLISH_MS, fault);
+    explicit_bzero(&what.chap, sizeof(what.chap));
+    return result;
+}
+
+static int on_publish(
+        void *context, const struct api_export *export, struct fault *fault)
+{
+    struct exports *exports = context;
+    struct served *served;
+    unsigned loop;
+    int result;
+
+    served = served_make(exports, export, &loop, fault);
+    if (!served)
+        return -ENOMEM;
+    result = served_publish(exports, served, loop, export, fault);
+    if (result && result != -ETIMEDOUT) {
+        served_free(served);
+        return result;
+    }
+    served->ending = result != 0;
+    pthread_mutex_lock(&exports->lock);
+    served->next = exports->list;
+    exports->list = served;
+    pthread_mutex_unlock(&exports->lock);
+    return result;
+}
+
+static int on_withdraw(void *context, const struct uuid *id)
+{
+    struct exports *exports = context;
+    struct served **at, *served;
+    int result;
+
+    pthread_mutex_lock(&exports->lock);
+    at = served_find(exports, id);
+    served = *at;
+    pthread_mutex_unlock(&exports->lock);
+    if (!served)
+        return -ENOENT;
+    result = iscsi_target_withdraw(exports->target, id, WITHDRAW_MS);
+    pthread_mutex_lock(&exports->lock);
+    served->ending = result == -ETIMEDOUT;
+    for (at = &exports->list; *at != served; at = &(*at)->next)
+        ;
+    if (!served->ending)
+        *at = served->next;
+    pthread_mutex_unlock(&exports->lock);
+    if (!served->ending)
+        served_free(served);
+    return result;
+}
+
+static bool on_serves(void *context, const struct uuid *id)
+{
+    struct exports *exports = context;
+    bool found;
+
+    pthread_mutex_lock(&exports->lock);
+    found = *served_find(exports, id) != NULL;
+    pthread_mutex_unlock(&exports->lock);
+    return found;
+}
+
+static size_t on_sessions(void *context, const struct uuid *id,
+        struct api_export_session *sessions, size_t room)
+{
+    struct exports *exports = context;
+    scoped_free struct iscsi_session *found = calloc(room, sizeof(*found));
+    int count = found ? iscsi_target_sessions(exports->target, id, found, room) : 0;
+
+    for (size_t i = 0; i < room && (int)i < count; i++) {
+        sessions[i] = (struct api_export_session){ .since_ms = found[i].since_ms,
+            .queue_depth = found[i].queue_depth,
+            .read_bytes = found[i].read_bytes,
+            .written_bytes = found[i].written_bytes };
+        text_take(sessions[i].initiator, sizeof(sessions[i].initiator),
+                found[i].initiator);
+        text_take(sessions[i].address, sizeof(sessions[i].address), found[i].address);
+    }
+    return count > 0 ? (size_t)count : 0;
+}
+
+bool exports_address(struct exports *exports, unsigned index, char *text, size_t room)
+{
+    struct sockaddr_storage address;
+    char portal[BLOCK_PORTAL_TEXT];
+
+    if (!iscsi_target_portal(exports->target, index, &address))
+        return false;
+    portal_format(&address, portal);
+    text_take(text, room, portal);
+    return true;
+}
+
+static bool on_portal(void *context, unsigned index, char *text, size_t room)
+{
+    return exports_address(context, index, text, room);
+}
+
+/* -- trying again -------------------------------------------------------------------------------- */
+
+static bool again_wait(struct exports *exports)
+{
+    struct timespec due;
+    bool stopping;
+
+    (void)clock_gettime(CLOCK_MONOTONIC, &due);
+    due.tv_sec += AGAIN_S;
+    pthread_mutex_lock(&exports->lock);
+    while (!exports->stopping &&
+            pthread_cond_timedwait(&exports->wake, &exports->lock, &due) != ETIMEDOUT)
+        ;
+    stopping = exports->stopping;
+    pthread_mutex_unlock(&exports->lock);
+    return !stopping;
+}
+
+static void *again_main(void *argument)
+{
+    struct exports *exports = argument;
+
+    while (service_exports_resume(exports->service) > 0 && again_wait(exports))
+        ;
+    return NULL;
+}
+
+/* -- life ------------------------------------------------------------------------------------------ */
+
+static int portals_parse(const char *const *addresses, size_t count,
+        struct sockaddr_storage *portals, struct fault *fault)
+{
+    struct fault why = { 0 };
+
+    for (size_t i = 0; i < count; i++)
+        if (portal_parse(addresses[i], ISCSI_PORT, true, &portals[i], &why) != 0)
+            return fault_set(
+                    fault, -EINVAL, "--iscsi %.60s: %.80s", addresses[i], why.why);
+    return 0;
+}
+
+static int target_start(struct exports *exports, const char *const *addresses,
+        size_t count, const char *prefix, struct fault *fault)
+{
+    struct engine *engine = service_engine(exports->service);
+    scoped_free struct sockaddr_storage *portals = calloc(count, sizeof(*portals));
+    struct loop *loops[64];
+    size_t loop_count = 0;
+
+    while (loop_count < 64 &&
+            (loops[loop_count] = engine_loop(engine, (unsigned)loop_count)))
+        loop_count++;
+    if (!portals)
+        return fault_set(fault, -ENOMEM, "out of memory");
+    if (portals_parse(addresses, count, portals, fault) != 0)
+        return fault->error;
+    exports->target =
+            iscsi_target_create(&(struct iscsi_target_options){ .loops = loops,
+                                        .loop_count = loop_count,
+                                        .portals = portals,
+                                        .portal_count = count,
+                                        .prefix = prefix },
+                    fault);
+    return exports->target ? 0 : fault->error;
+}
+
+static void locks_init(struct exports *exports)
+{
+    pthread_condattr_t attributes;
+
+    pthread_mutex_init(&exports->lock, NULL);
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&exports->wake, &attributes);
+    pthread_condattr_destroy(&attributes);
+}
+
+struct exports *exports_start(struct service *service, const char *const *addresses,
+        size_t count, const char *prefix, struct fault *fault)
+{
+    struct exports *exports = calloc(1, sizeof(*exports));
+
+    if (!exports) {
+        (void)fault_set(fault, -ENOMEM, "out of memory");
+        return NULL;
+    }
+    exports->service = service;
+    exports->exporter = (struct api_exporter){ exports, on_publish, on_withdraw,
+        on_serves, on_sessions, on_portal };
+    locks_init(exports);
+    if (target_start(exports, addresses, count, prefix, fault) == 0) {
+        service_export_by(service, &exports->exporter);
+        exports->again_runs =
+                pthread_create(&exports->again, NULL, again_main, exports) == 0;
+        if (exports->again_runs)
+            return exports;
+        (void)fault_set(fault, -EAGAIN, "no thread");
+    }
+    exports_stop(exports);
+    return NULL;
+}
+
+void exports_stop(struct exports *exports)
+{
+    if (!exports)
+        return;
+    pthread_mutex_lock(&exports->lock);
+    exports->stopping = true;
+    pthread_cond_broadcast(&exports->wake);
+    pthread_mutex_unlock(&exports->lock);
+    if (exports->again_runs)
+        (void)pthread_join(exports->again, NULL);
+    service_export_by(exports->service, NULL);
+    iscsi_target_destroy(exports->target, LEAVE_MS);
+    while (exports->list) {
+        struct served *served = exports->list;
+        exports->list = served->next;
+        served_free(served);
+    }
+    pthread_cond_destroy(&exports->wake);
+    pthread_mutex_destroy(&exports->lock);
+    free(exports);
+}
