@@ -1,0 +1,365 @@
+/* kill -9 under writes to an export, again and again: libiscsi writes stamped blocks from four
+ * sessions, the process dies at a drawn moment and starts again, the sessions come back by
+ * themselves, and every block reads as its last answered write (a killed process loses no
+ * page cache, so that holds for all of them, not only for those with FUA or a flush behind
+ * them). A reservation made under APTPL is there each time. REPLICAD_EXPORT_KILLS: how many
+ * lives (50). */
+#include <criterion/criterion.h>
+#include <iscsi/iscsi.h>
+#include <iscsi/scsi-lowlevel.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "tests/service/world.h"
+#include "tests/support/expect.h"
+#include "tests/support/seed.h"
+
+enum {
+    SESSIONS = 4,
+    BLOCK = 4096,
+    SECTORS = BLOCK / 512, /* of the export's own block size */
+    REGION = 1024, /* blocks of one session */
+    LONGEST = 8, /* blocks of one write */
+    PATIENCE_S = 60
+};
+
+struct rig;
+
+struct session {
+    struct rig *rig;
+    unsigned number;
+    pthread_t thread;
+    struct iscsi_context *iscsi;
+    uint64_t state; /* of its dice */
+    uint64_t serial; /* of the last write sent */
+    uint64_t model[REGION]; /* serial of the last write answered; 0: zeros */
+    uint8_t bytes[LONGEST * BLOCK];
+};
+
+struct rig {
+    struct world world;
+    char portal[64], volume[WORLD_ID], reserved[WORLD_ID];
+    uint64_t seed;
+    struct session sessions[SESSIONS];
+    struct iscsi_context *keeper;
+
+    pthread_mutex_t lock;
+    pthread_cond_t changed; /* CLOCK_MONOTONIC */
+    uint64_t written; /* writes answered, over all lives; under the lock */
+    unsigned look, looked; /* the regions are read whole: asked, done */
+    bool stop;
+};
+
+static struct rig rig;
+
+/* -- stamps ---------------------------------------------------------------------------- */
+
+/** The only bytes that write @serial of session @number puts into @block. */
+static void stamp(uint8_t *bytes, unsigned number, unsigned block, uint64_t serial)
+{
+    uint64_t state = rig.seed ^ serial << 20 ^ (uint64_t)block << 4 ^ number;
+
+    memset(bytes, 0, BLOCK);
+    for (unsigned i = 0; serial && i < BLOCK; i += 8) {
+        uint64_t word = seed_next(&state);
+        memcpy(bytes + i, &word, 8);
+    }
+}
+
+/* -- libiscsi, as a stranger uses it ------------------------------------------------------- */
+
+static struct iscsi_context *login(const char *element, const char *name)
+{
+    char initiator[64], target[128];
+    struct iscsi_context *iscsi;
+
+    snprintf(initiator, sizeof(initiator), "iqn.2026-11.example:%s", name);
+    snprintf(target, sizeof(target), "iqn.2026-11.org.replicad:%s", element);
+    iscsi = iscsi_create_context(initiator);
+    expect(iscsi != NULL);
+    expect_eq(iscsi_set_targetname(iscsi, target), 0);
+    iscsi_set_session_type(iscsi, ISCSI_SESSION_NORMAL);
+    cr_assert(iscsi_full_connect_sync(iscsi, rig.portal, 0) == 0, "%s",
+            iscsi_get_error(iscsi));
+    return iscsi;
+}
+
+/** True: good. A unit attention is news, and the command is to be sent again. */
+static bool is_good(struct iscsi_context *iscsi, struct scsi_task *task, bool *again)
+{
+    bool good = task && task->status == SCSI_STATUS_GOOD;
+
+    *again = task && task->status == SCSI_STATUS_CHECK_CONDITION &&
+            task->sense.key == SCSI_SENSE_UNIT_ATTENTION;
+    if (!good && !*again)
+        fprintf(stderr, "a command failed: %s\n", iscsi_get_error(iscsi));
+    if (task)
+        scsi_free_scsi_task(task);
+    return good;
+}
+
+static void block_write(struct session *session, unsigned block, unsigned count)
+{
+    uint32_t lba = (session->number * REGION + block) * SECTORS;
+    bool fua = seed_below(&session->state, 4) == 0, again, good;
+
+    session->serial++;
+    for (unsigned i = 0; i < count; i++)
+        stamp(session->bytes + i * BLOCK, session->number, block + i, session->serial);
+    do
+        good = is_good(session->iscsi,
+                iscsi_write16_sync(session->iscsi, 0, lba, session->bytes,
+                        count * BLOCK, 512, 0, 0, fua, 0, 0),
+                &again);
+    while (again);
+    expect(good);
+    for (unsigned i = 0; i < count; i++)
+        session->model[block + i] = session->serial;
+}
+
+static void cache_flush(struct session *session)
+{
+    bool again, good;
+
+    do
+        good = is_good(session->iscsi,
+                iscsi_synchronizecache16_sync(session->iscsi, 0, 0, 0, 0, 0), &again);
+    while (again);
+    expect(good);
+}
+
+static void blocks_judge(struct session *session, unsigned block, const uint8_t *bytes)
+{
+    uint8_t wanted[BLOCK];
+
+    for (unsigned i = 0; i < LONGEST; i++) {
+        stamp(wanted, session->number, block + i, session->model[block + i]);
+        cr_assert(memcmp(wanted, bytes + i * BLOCK, BLOCK) == 0,
+                "session %u, block %u: not its write %llu, the last that was answered",
+                session->number, block + i,
+                (unsigned long long)session->model[block + i]);
+    }
+}
+
+static void region_look(struct session *session)
+{
+    for (unsigned block = 0; block < REGION; block += LONGEST) {
+        uint32_t lba = (session->number * REGION + block) * SECTORS;
+        struct scsi_task *task;
+        bool again;
+
+        do {
+            task = iscsi_read16_sync(
+                    session->iscsi, 0, lba, LONGEST * BLOCK, 512, 0, 0, 0, 0, 0);
+            again = task && task->status == SCSI_STATUS_CHECK_CONDITION &&
+                    task->sense.key == SCSI_SENSE_UNIT_ATTENTION;
+            if (again)
+                scsi_free_scsi_task(task);
+        } while (again);
+        cr_assert(task && task->status == SCSI_STATUS_GOOD &&
+                        task->datain.size == LONGEST * BLOCK,
+                "%s", iscsi_get_error(session->iscsi));
+        blocks_judge(session, block, task->datain.data);
+        scsi_free_scsi_task(task);
+    }
+}
+
+/* -- the sessions -------------------------------------------------------------------------- */
+
+static void *session_main(void *argument)
+{
+    struct session *session = argument;
+    unsigned seen = 0;
+
+    for (;;) {
+        unsigned count = 1 + (unsigned)seed_below(&session->state, LONGEST);
+        bool look, stop;
+
+        block_write(session, (unsigned)seed_below(&session->state, REGION - count + 1),
+                count);
+        if (seed_below(&session->state, 16) == 0)
+            cache_flush(session);
+        pthread_mutex_lock(&rig.lock);
+        rig.written++;
+        look = rig.look != seen;
+        seen = rig.look;
+        stop = rig.stop;
+        pthread_cond_broadcast(&rig.changed);
+        pthread_mutex_unlock(&rig.lock);
+        if (look || stop)
+            region_look(session);
+        if (look) {
+            pthread_mutex_lock(&rig.lock);
+            rig.looked++;
+            pthread_cond_broadcast(&rig.changed);
+            pthread_mutex_unlock(&rig.lock);
+        }
+        if (stop)
+            return NULL;
+    }
+}
+
+static struct timespec deadline(void)
+{
+    struct timespec due;
+
+    clock_gettime(CLOCK_MONOTONIC, &due);
+    due.tv_sec += PATIENCE_S;
+    return due;
+}
+
+/** Waits until @more further writes have been answered. */
+static void writes_wait(uint64_t more)
+{
+    struct timespec due = deadline();
+    uint64_t wanted;
+    int result = 0;
+
+    pthread_mutex_lock(&rig.lock);
+    wanted = rig.written + more;
+    while (rig.written < wanted && result == 0)
+        result = pthread_cond_timedwait(&rig.changed, &rig.lock, &due);
+    pthread_mutex_unlock(&rig.lock);
+    cr_assert(result == 0, "no write was answered for a minute");
+}
+
+static void regions_look(void)
+{
+    struct timespec due = deadline();
+    int result = 0;
+
+    pthread_mutex_lock(&rig.lock);
+    rig.looked = 0;
+    rig.look++;
+    while (rig.looked < SESSIONS && result == 0)
+        result = pthread_cond_timedwait(&rig.changed, &rig.lock, &due);
+    pthread_mutex_unlock(&rig.lock);
+    cr_assert(result == 0, "a session did not come back within a minute");
+}
+
+/* -- a reservation under APTPL ---------------------------------------------------------------- */
+
+enum { KEY = 0x52455041, EXCLUSIVE = SCSI_PERSISTENT_RESERVE_TYPE_WRITE_EXCLUSIVE };
+
+static void reserve(int action)
+{
+    struct scsi_persistent_reserve_out_basic out = { .reservation_key =
+                                                             action ? KEY : 0,
+        .service_action_reservation_key = action ? 0 : KEY,
+        .aptpl = 1 };
+    bool again, good;
+
+    do
+        good = is_good(rig.keeper,
+                iscsi_persistent_reserve_out_sync(
+                        rig.keeper, 0, action, 0, action ? EXCLUSIVE : 0, &out),
+                &again);
+    while (again);
+    expect(good);
+}
+
+static void reservation_look(void)
+{
+    struct scsi_persistent_reserve_in_read_reservation *held;
+    struct scsi_task *task;
+    bool again;
+
+    do {
+        task = iscsi_persistent_reserve_in_sync(
+                rig.keeper, 0, SCSI_PERSISTENT_RESERVE_READ_RESERVATION, 255);
+        again = task && task->status == SCSI_STATUS_CHECK_CONDITION &&
+                task->sense.key == SCSI_SENSE_UNIT_ATTENTION;
+        if (again)
+            scsi_free_scsi_task(task);
+    } while (again);
+    cr_assert(task && task->status == SCSI_STATUS_GOOD, "%s",
+            iscsi_get_error(rig.keeper));
+    held = scsi_datain_unmarshall(task);
+    expect(held && held->reserved);
+    expect_eq(held->reservation_key, KEY);
+    expect_eq(held->pr_type, EXCLUSIVE);
+    scsi_free_scsi_task(task);
+}
+
+/* -- lives ------------------------------------------------------------------------------------------ */
+
+static void volume_export(unsigned long long size, char id[WORLD_ID])
+{
+    char path[WORLD_ID + 32];
+    json_t *made = world_call(&rig.world, 201, "POST", "/elements",
+            "{\"Type\":\"StorageVolume\",\"Pool\":\"default\",\"Size\":%llu}", size);
+
+    snprintf(id, WORLD_ID, "%s", text_of(made, "Id"));
+    json_decref(made);
+    snprintf(path, sizeof(path), "/elements/%s/export", id);
+    json_decref(world_call(&rig.world, 201, "PUT", path, "{\"Initiators\":[\"*\"]}"));
+}
+
+static void rig_open(void)
+{
+    static char portal[64];
+    static const char *const extra[] = { "--iscsi", portal, NULL };
+    pthread_condattr_t attributes;
+
+    rig.seed = seed_take("export_kill");
+    pthread_mutex_init(&rig.lock, NULL);
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&rig.changed, &attributes);
+    snprintf(portal, sizeof(portal), "127.0.0.1:%u", port_free());
+    memcpy(rig.portal, portal, sizeof(portal));
+    world_open(&rig.world, extra);
+    volume_export((unsigned long long)SESSIONS * REGION * BLOCK, rig.volume);
+    volume_export(1 << 20, rig.reserved);
+    rig.keeper = login(rig.reserved, "keeper");
+    reserve(SCSI_PERSISTENT_RESERVE_REGISTER);
+    reserve(SCSI_PERSISTENT_RESERVE_RESERVE);
+    for (unsigned i = 0; i < SESSIONS; i++) {
+        struct session *session = &rig.sessions[i];
+        char name[16];
+
+        snprintf(name, sizeof(name), "writer-%u", i);
+        *session = (struct session){ .rig = &rig, .number = i, .state = rig.seed + i };
+        session->iscsi = login(rig.volume, name);
+        expect_eq(pthread_create(&session->thread, NULL, session_main, session), 0);
+    }
+}
+
+static void rig_close(void)
+{
+    pthread_mutex_lock(&rig.lock);
+    rig.stop = true;
+    pthread_mutex_unlock(&rig.lock);
+    for (unsigned i = 0; i < SESSIONS; i++) {
+        pthread_join(rig.sessions[i].thread, NULL);
+        iscsi_destroy_context(rig.sessions[i].iscsi);
+    }
+    iscsi_destroy_context(rig.keeper);
+    world_close(&rig.world);
+}
+
+Test(export_kill, what_was_answered_is_there)
+{
+    const char *given = getenv("REPLICAD_EXPORT_KILLS");
+    unsigned lives = given ? (unsigned)strtoul(given, NULL, 10) : 50;
+    uint64_t dice;
+
+    rig_open();
+    dice = rig.seed;
+    for (unsigned life = 0; life < lives; life++) {
+        writes_wait(5 + seed_below(&dice, 400));
+        daemon_kill(&rig.world.daemon);
+        cr_assert(daemon_restart(&rig.world.daemon), "%s", rig.world.daemon.why);
+        regions_look();
+        reservation_look();
+    }
+    rig_close();
+    expect(lives > 0 && rig.written > lives);
+    fprintf(stderr, "%u lives, %llu writes answered, all there\n", lives,
+            (unsigned long long)rig.written);
+}
