@@ -19,6 +19,7 @@ import subprocess
 import sys
 import time
 
+import bench_target
 from bench_world import (ENDED, MIB, ROOT, STEP, Daemon, Running, Sample, Tgt, World, claim, equal,
                          free_port, process_cpu, process_peak, room_for, run, spawn, spread)
 
@@ -492,6 +493,32 @@ def cost(world):
     exact = (instructions(2000) - instructions(1000)) / 1000
     say(f"cost: a piece {spread(costs, 0)} ns of CPU, {exact:.0f} instructions by callgrind; " +
         goal("cost", "allocations in steady state", steady, "<=", 0, 0))
+
+
+# -- the iSCSI target --------------------------------------------------------------------
+
+@case
+def target(world):
+    """the iSCSI target against tgt's default store, depth 32"""
+    bench_target.against_default(world, goal, say)
+
+
+@case
+def target_aio(world):
+    """the iSCSI target against tgt's aio store, depth 32"""
+    bench_target.against_aio(world, goal, say)
+
+
+@case
+def target_depth_one(world):
+    """the iSCSI target against tgt at depth 1, on one CPU and on any"""
+    bench_target.depth_one(world, goal, say)
+
+
+@case
+def target_copy(world):
+    """a copy between exports of two replicad processes, against the same through tgt"""
+    bench_target.copy(world, compare)
 
 
 # -- the API -----------------------------------------------------------------------------

@@ -157,13 +157,16 @@ class Tgt:
         return run("tgtadm", "-C", "1", "--lld", "iscsi", *words, check=check,
                    env=self.environment)
 
-    def lun(self, number, path, thin=False):
+    def lun(self, number, path, thin=False, store=None):
         unit = ("--mode", "logicalunit", "--tid", "1", "--lun", str(number))
-        self.admin(*unit, "--op", "new", "-b", path)
+        self.admin(*unit, "--op", "new", "-b", path, *(("-E", store) if store else ()))
         params = f"scsi_id=B{self.port}{number},scsi_sn=B{self.port}{number}"
         self.admin(*unit, "--op", "update", "--params",
                    params + (",thin_provisioning=1" if thin else ""))
         return f"iscsi://127.0.0.1:{self.port}/{TARGET}/{number}"
+
+    def cpu(self):
+        return process_cpu(self.process.pid)
 
     def stop(self):
         self.process.kill()  # it does not end politely while sessions are open
@@ -179,15 +182,16 @@ class Daemon:
         self.log = open(os.path.join(self.directory, "log"), "w+", encoding="utf-8")
         self.process = spawn(
             [world.binary, "--data-dir", data or os.path.join(self.directory, "data"),
-             "--http", "127.0.0.1:0", "--iscsi", "127.0.0.1:0", "--log-level", "error",
-             "--pool", f"default={self.pool}", *options],
+             "--http", "127.0.0.1:0", "--log-level", "error", "--pool", f"default={self.pool}",
+             *(() if "--iscsi" in options else ("--iscsi", "127.0.0.1:0")), *options],
             stdout=subprocess.PIPE, stderr=self.log, text=True)
         world.keep(self)
         ready = self.process.stdout.readline()
         if not ready.startswith("replicad ready "):
             self.log.seek(0)
             raise RuntimeError(f"replicad does not start: {self.log.read()[-500:]}")
-        self.http = dict(word.split("=", 1) for word in ready.split()[2:])["http"]
+        addresses = dict(word.split("=", 1) for word in ready.split()[2:])
+        self.http, self.iscsi = addresses["http"], addresses["iscsi"]
 
     def call(self, method, path, body=None):
         connection = http.client.HTTPConnection(self.http, timeout=120)
@@ -208,6 +212,11 @@ class Daemon:
 
     def file_element(self, path):
         return self.element("pool:default/" + os.path.basename(path), "LogicalFile")
+
+    def export(self, element):
+        """Its LUN, for anybody."""
+        answer = self.call("PUT", f"/elements/{element}/export", {"Initiators": ["*"]})
+        return f"iscsi://{self.iscsi}/{answer['TargetName']}/0"
 
     def attach(self, source, target, copy_type=5, goal=None):
         body = {"SourceElement": source, "CopyType": copy_type}

@@ -1,0 +1,164 @@
+/* A load on a LUN through libiscsi, as a stranger would make it: @DEPTH commands out, each answered
+ * one followed by the next, for @SECONDS.
+ *
+ * usage: load URL read|write random|sequential BYTES DEPTH SECONDS
+ * prints: answers seconds */
+#include <iscsi/iscsi.h>
+#include <iscsi/scsi-lowlevel.h>
+#include <poll.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum { BLOCK = 512, DEPTH_MAX = 256 };
+
+struct load {
+    struct iscsi_context *iscsi;
+    int lun;
+    bool write, random, stop;
+    uint32_t bytes;
+    uint64_t places, next, state, answers;
+    unsigned out;
+};
+
+struct command {
+    struct load *load;
+    struct scsi_iovec iov;
+};
+
+static void fail(struct load *load, const char *what)
+{
+    fprintf(stderr, "load: %s: %s\n", what,
+            load->iscsi ? iscsi_get_error(load->iscsi) : "");
+    exit(1);
+}
+
+static double now(void)
+{
+    struct timespec at;
+
+    clock_gettime(CLOCK_MONOTONIC, &at);
+    return (double)at.tv_sec + (double)at.tv_nsec / 1e9;
+}
+
+static uint64_t draw(struct load *load)
+{
+    uint64_t z = load->state += 0x9e3779b97f4a7c15u;
+
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
+    return z ^ z >> 27;
+}
+
+static void command_send(struct command *command);
+
+static void command_done(
+        struct iscsi_context *iscsi, int status, void *data, void *private)
+{
+    struct command *command = private;
+    struct load *load = command->load;
+
+    (void)iscsi;
+    if (status != SCSI_STATUS_GOOD)
+        fail(load, "a command failed");
+    scsi_free_scsi_task(data);
+    load->answers++;
+    load->out--;
+    if (!load->stop)
+        command_send(command);
+}
+
+static void command_send(struct command *command)
+{
+    struct load *load = command->load;
+    uint64_t place = load->random ? draw(load) % load->places
+                                  : load->next++ % load->places;
+    uint64_t lba = place * (load->bytes / BLOCK);
+    struct scsi_task *task;
+
+    if (load->write)
+        task = iscsi_write16_iov_task(load->iscsi, load->lun, lba, NULL, load->bytes,
+                BLOCK, 0, 0, 0, 0, 0, command_done, command, &command->iov, 1);
+    else
+        task = iscsi_read16_iov_task(load->iscsi, load->lun, lba, load->bytes, BLOCK, 0,
+                0, 0, 0, 0, command_done, command, &command->iov, 1);
+    if (!task)
+        fail(load, "no command");
+    load->out++;
+}
+
+static void serve(struct load *load)
+{
+    struct pollfd wait = { .fd = iscsi_get_fd(load->iscsi),
+        .events = (short)iscsi_which_events(load->iscsi) };
+
+    if (poll(&wait, 1, 10000) <= 0)
+        fail(load, "no answer for 10 s");
+    if (iscsi_service(load->iscsi, wait.revents) != 0)
+        fail(load, "the session is lost");
+}
+
+static void login(struct load *load, const char *address)
+{
+    struct iscsi_url *url;
+    struct scsi_task *task;
+    struct scsi_readcapacity16 *capacity;
+
+    load->iscsi = iscsi_create_context("iqn.2026-11.example:load");
+    url = iscsi_parse_full_url(load->iscsi, address);
+    if (!url)
+        fail(load, address);
+    iscsi_set_session_type(load->iscsi, ISCSI_SESSION_NORMAL);
+    iscsi_set_targetname(load->iscsi, url->target);
+    load->lun = url->lun;
+    if (iscsi_full_connect_sync(load->iscsi, url->portal, url->lun) != 0)
+        fail(load, "no login");
+    iscsi_destroy_url(url);
+    iscsi_set_noautoreconnect(load->iscsi, 1);
+    task = iscsi_readcapacity16_sync(load->iscsi, load->lun);
+    capacity = task ? scsi_datain_unmarshall(task) : NULL;
+    if (!capacity)
+        fail(load, "no capacity");
+    load->places = (capacity->returned_lba + 1) * BLOCK / load->bytes;
+    scsi_free_scsi_task(task);
+}
+
+int main(int argc, char **argv)
+{
+    struct load load = { .state = 1 };
+    static struct command commands[DEPTH_MAX];
+    double began, end;
+    int depth;
+
+    if (argc != 7)
+        return 2;
+    load.write = strcmp(argv[2], "write") == 0;
+    load.random = strcmp(argv[3], "random") == 0;
+    load.bytes = (uint32_t)strtoul(argv[4], NULL, 10);
+    depth = atoi(argv[5]);
+    end = atof(argv[6]);
+    if (depth < 1 || depth > DEPTH_MAX || load.bytes % BLOCK)
+        return 2;
+    login(&load, argv[1]);
+    began = now();
+    for (int i = 0; i < depth; i++) {
+        commands[i].load = &load;
+        commands[i].iov.iov_len = load.bytes;
+        if (posix_memalign(&commands[i].iov.iov_base, 4096, load.bytes) != 0)
+            return 1;
+        memset(commands[i].iov.iov_base, i + 1, load.bytes);
+        command_send(&commands[i]);
+    }
+    while (now() - began < end)
+        serve(&load);
+    end = now() - began;
+    printf("%llu %.6f\n", (unsigned long long)load.answers, end);
+    load.stop = true;
+    while (load.out > 0)
+        serve(&load);
+    iscsi_logout_sync(load.iscsi);
+    iscsi_destroy_context(load.iscsi);
+    return 0;
+}

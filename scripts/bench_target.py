@@ -1,0 +1,121 @@
+"""The iSCSI target beside tgt: the same file on tmpfs, the same load, in turn.
+
+The load is scripts/bench.peer/load.c (libiscsi) and, once, iscsi-perf. The client takes most
+of a CPU, so it bounds what a fast target can show; CPU a request is of the target alone.
+"""
+import os
+import re
+import statistics
+
+from bench_world import MIB, ROOT, Daemon, Tgt, run, spread
+
+SECONDS = 3
+
+
+class Load:
+    """load.c, built once a case."""
+
+    def __init__(self, world):
+        self.path = os.path.join(world.shm, "load")
+        words = run("pkg-config", "--cflags", "--libs", "libiscsi").stdout.split()
+        run("cc", "-std=gnu17", "-O2", os.path.join(ROOT, "scripts/bench.peer/load.c"), *words,
+            "-o", self.path)
+
+    def run(self, server, url, what, pinned=False):
+        """Requests a second, and the server's CPU microseconds a request."""
+        words = [self.path, url, *map(str, what), str(SECONDS)]
+        cpu = server.cpu()
+        done = run(*(["taskset", "-c", "0"] if pinned else []), *words)
+        answers, seconds = done.stdout.split()
+        return int(answers) / float(seconds), (server.cpu() - cpu) / int(answers) * 1e6
+
+
+def perf(server, url):
+    """iscsi-perf, 4 KiB random reads, 32 out."""
+    done = run("iscsi-perf", "-m", "32", "-b", "8", "-t", str(SECONDS), "-r", url)
+    rates = re.findall(r"iops average (\d+)", done.stdout)
+    if not rates:
+        raise RuntimeError(f"iscsi-perf: {done.stdout[-300:]}")
+    return float(rates[-1]), 0.0
+
+
+def pin(process, cpus):
+    for thread in os.listdir(f"/proc/{process.pid}/task"):
+        os.sched_setaffinity(int(thread), cpus)
+
+
+class Sides:
+    """The same volume served by ours and by tgtd, which stores by @store."""
+
+    def __init__(self, world, store=None):
+        world.size = min(world.size, 1024 * MIB)
+        self.daemon = Daemon(world)
+        mine = world.file("mine", directory=self.daemon.pool)
+        theirs = world.file("theirs")
+        self.ours_url = self.daemon.export(self.daemon.element("pool:default/mine"))
+        self.tgt = Tgt(world, 262144)
+        self.tgt_url = self.tgt.lun(1, theirs, store=store)
+
+    def pairs(self, world, measure):
+        """One uncounted run of each, then pairs of (rate, CPU microseconds)."""
+        measure(self.daemon, self.ours_url)
+        measure(self.tgt, self.tgt_url)
+        return [(measure(self.daemon, self.ours_url), measure(self.tgt, self.tgt_url))
+                for _ in range(world.pairs)]
+
+
+def tell(goal, say, name, what, pairs, rate=None, cpu=None):
+    rates = [ours[0] / theirs[0] for ours, theirs in pairs]
+    words = [goal(name, what, rates, ">=", rate) if rate else f"{what} {spread(rates)}"]
+    if pairs[0][0][1]:
+        costs = [ours[1] / theirs[1] for ours, theirs in pairs]
+        words.append(goal(name, f"{what}, CPU", costs, "<=", cpu) if cpu else
+                     f"CPU {spread(costs)}")
+    say(f"{name}: {'; '.join(words)}")
+    say("  " + ", ".join(
+        f"{who} {statistics.median(pair[side][0] for pair in pairs):.0f}/s, "
+        f"{statistics.median(pair[side][1] for pair in pairs):.1f} us"
+        for side, who in ((0, "ours"), (1, "tgt"))))
+
+
+def against_default(world, goal, say):
+    sides, load = Sides(world), Load(world)
+    for what, words, rate in (("4 KiB random read, depth 32", ("read", "random", 4096, 32), 3.5),
+                              ("4 KiB random write, depth 32", ("write", "random", 4096, 32), 2.5),
+                              ("128 KiB sequential read, depth 32",
+                               ("read", "sequential", 131072, 32), 2.5)):
+        tell(goal, say, "target", what,
+             sides.pairs(world, lambda server, url, w=words: load.run(server, url, w)), rate, 0.4)
+    tell(goal, say, "target", "iscsi-perf, 4 KiB random read, depth 32",
+         sides.pairs(world, perf))
+    say(f"  peak memory {sides.daemon.peak():.0f} MiB")
+
+
+def against_aio(world, goal, say):
+    sides, load = Sides(world, store="aio"), Load(world)
+    for what, words, rate in (("4 KiB random read, depth 32", ("read", "random", 4096, 32), 2.5),
+                              ("4 KiB random write, depth 32", ("write", "random", 4096, 32), 1.5)):
+        tell(goal, say, "target-aio", what,
+             sides.pairs(world, lambda server, url, w=words: load.run(server, url, w)), rate)
+
+
+def depth_one(world, goal, say):
+    sides, load = Sides(world), Load(world)
+    words = ("read", "random", 4096, 1)
+    tell(goal, say, "target-depth-1", "4 KiB random read, depth 1, unpinned",
+         sides.pairs(world, lambda server, url: load.run(server, url, words)), 1.0)
+    pin(sides.daemon.process, {0})
+    pin(sides.tgt.process, {0})
+    tell(goal, say, "target-depth-1", "4 KiB random read, depth 1, on one CPU",
+         sides.pairs(world, lambda server, url: load.run(server, url, words, True)), 2.0)
+
+
+def copy(world, compare):
+    """One daemon of ours copies between exports of two others, and between two tgtds."""
+    sides = Sides(world), Sides(world)
+    copier = Daemon(world, "--iscsi", "none")
+    ours = [copier.element(side.ours_url) for side in sides]
+    theirs = [copier.element(side.tgt_url) for side in sides]
+    compare(world, "target-copy", lambda: world.timed(copier, lambda: copier.attach(*ours)),
+            "the same copy between two tgtds",
+            lambda: world.timed(copier, lambda: copier.attach(*theirs)), 1.0)
