@@ -95,7 +95,7 @@ static void run_write(struct file_call *call)
     const struct block_request *request = call->request;
     struct iovec window[IOV_WINDOW];
 
-    if (file_call_shrank(call))
+    if (!call->measured && file_call_shrank(call))
         return;
     while (call->done < request->length) {
         int count = file_call_window(call, window, IOV_WINDOW);
@@ -150,7 +150,7 @@ static void run_zero(struct file_call *call)
 {
     int result;
 
-    if (file_call_shrank(call))
+    if (!call->measured && file_call_shrank(call))
         return;
     result = allocate(call, file_call_mode(call, false));
     if (result == -EOPNOTSUPP && call->request->op == BLOCK_ZERO)

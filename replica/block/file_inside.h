@@ -23,6 +23,7 @@ struct file_call {
     struct block_request *request; /* for a flush: the first of those it serves */
     uint64_t done; /* bytes transferred */
     bool stabilises; /* holds the one right to sync */
+    bool measured; /* the size has been looked at */
     bool lost; /* making bytes stable failed */
     int error; /* of the call that failed, 0 or negative */
     const char *what; /* failed: its name */

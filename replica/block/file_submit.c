@@ -107,6 +107,21 @@ bool file_shrank(struct file_call *call)
     return false;
 }
 
+/* False when it has yet to be done. */
+static bool call_at_once(struct file_call *call)
+{
+    const struct file_device *file = call->device;
+    enum block_op op = call->request->op;
+
+    if (op != BLOCK_READ && op != BLOCK_FLUSH && file_shrank(call))
+        return file->in_memory;
+    call->measured = true;
+    if (!file->in_memory)
+        return file_call_now(call);
+    file_call_run(call);
+    return true;
+}
+
 /* Does the request where it does not wait for a disk: all of it, or nothing that counts. */
 static bool done_at_once(
         struct file_device *file, struct block_request *request, bool syncs)
@@ -121,11 +136,7 @@ static bool done_at_once(
         return false; /* one at a time, in order */
     if (!turn_has_room(file->base.loop, request->length))
         return false;
-    if (file->in_memory)
-        file_call_run(&call);
-    else if (request->op == BLOCK_WRITE && file_shrank(&call))
-        return false;
-    else if (!file_call_now(&call))
+    if (!call_at_once(&call))
         return false;
     block_done_later(request, call_over(&call));
     return true;

@@ -223,11 +223,13 @@ static bool ring_can(struct io_uring *ring)
 /* Refused once is refused for good, but what is short may be there another time. */
 static void refuse(int error)
 {
-    if (error == -EMFILE || error == -ENFILE)
-        return;
-    if (!atomic_exchange(&forbidden, true))
+    static atomic_bool told;
+
+    if (error != -EMFILE && error != -ENFILE && error != -ENOMEM)
+        atomic_store(&forbidden, true);
+    if (!atomic_exchange(&told, true))
         log_plain(LOG_INFO, "no-io-uring",
-                "io_uring is not to be had here (%s): files are called from threads",
+                "io_uring is not to be had (%s): files are called from threads",
                 strerrordesc_np(-error));
 }
 

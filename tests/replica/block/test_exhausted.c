@@ -83,8 +83,44 @@ Test(exhausted, opening_a_file)
         .writable = true,
         .block_size = 512,
         .directory = directory.fd,
-        .name = "disk" };
+        .name = "disk",
+        .avoid = BLOCK_AVOID_URING };
     sweep_open(&spec);
+    directory_remove(&directory);
+}
+
+/* A ring for which there is no memory is done without. */
+Test(exhausted, opening_the_first_file_of_a_loop)
+{
+    struct directory directory;
+    struct device_opening opening;
+    unsigned failures = 0;
+
+    expect(directory_make(&directory));
+    expect_eq(pool_create(directory.fd, "disk", SIZE, false, NULL), 0);
+    struct block_spec spec = { .driver = BLOCK_DRIVER_file,
+        .writable = true,
+        .block_size = 512,
+        .directory = directory.fd,
+        .name = "disk" };
+    SWEEP
+    {
+        unsigned armed = fail_at;
+        fail_at = 0;
+        struct loop *loop = loop_uv_create();
+        fail_at = armed;
+        struct block_device *device = device_open(loop, &spec, &opening);
+        fail_at = 0;
+        failures += failed;
+        expect_eq(opening.fault.error, device ? 0 : -ENOMEM);
+        if (device) {
+            expect_eq(device_write(device, 0, bytes, 512), 0);
+            expect_eq(device_flush(device), 0);
+            expect(device_close(&device));
+        }
+        loop_destroy(loop);
+    }
+    expect(failures >= 2);
     directory_remove(&directory);
 }
 
