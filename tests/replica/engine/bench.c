@@ -255,6 +255,8 @@ struct engine_plan bench_resume(
     again.watermark = record->last.watermark;
     again.verified = record->last.verified;
     again.skipped = record->last.skipped;
+    again.equal = record->last.equal;
+    again.read = record->last.read;
     again.written = record->last.written;
     return again;
 }
