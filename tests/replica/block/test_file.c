@@ -7,6 +7,7 @@
 #include <linux/falloc.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -38,8 +39,26 @@ static void make_file(const char *name, uint64_t size)
     close(fd);
 }
 
+/* What is in memory is done at once, by the loop: wrapped like the rest. */
+static bool at_once;
+
+#define BOTH_WAYS(name)                                                                \
+    static void name(void);                                                            \
+    Test(file, name)                                                                   \
+    {                                                                                  \
+        name();                                                                        \
+    }                                                                                  \
+    Test(file, name##_at_once)                                                         \
+    {                                                                                  \
+        at_once = true;                                                                \
+        name();                                                                        \
+    }                                                                                  \
+    static void name(void)
+
 static void set(void)
 {
+    if (at_once)
+        setenv("REPLICAD_TEST_DIR", "/dev/shm", 1);
     expect(directory_make(&directory));
     loop = loop_uv_create();
     make_file("disk", SIZE);
@@ -59,7 +78,7 @@ static struct block_device *open_as(
         .block_size = block_size,
         .expect_size = expected,
         .directory = directory.fd,
-        .avoid = BLOCK_AVOID_URING | BLOCK_AVOID_INLINE };
+        .avoid = BLOCK_AVOID_URING | (at_once ? 0u : (unsigned)BLOCK_AVOID_INLINE) };
 
     snprintf(spec.name, sizeof spec.name, "%s", name);
     return device_open(loop, &spec, &opening);
@@ -76,6 +95,7 @@ static struct block_device *open_disk(bool writable)
 
 static atomic_int sync_errors, write_errors; /* errnos to answer, once each; 0: none */
 static atomic_uint syncs, dsync_writes, running, most_running;
+static atomic_uint own_reads; /* by the loop itself */
 static atomic_bool shorten;
 static pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER; /* held: reads are stuck */
 
@@ -118,6 +138,7 @@ ssize_t __wrap_preadv64(int fd, const struct iovec *iov, int count, off_t offset
 
     while (now > most && !atomic_compare_exchange_weak(&most_running, &most, now))
         ;
+    own_reads += loop_is_mine(loop);
     pthread_mutex_lock(&gate);
     pthread_mutex_unlock(&gate);
     atomic_fetch_sub(&running, 1);
@@ -314,7 +335,7 @@ static void expect_extent(const struct block_extent *extent, uint64_t offset,
     expect_eq(extent->kind, kind);
 }
 
-Test(file, holes_are_found_where_they_are_and_made_where_zeros_are_asked)
+BOTH_WAYS(holes_are_found_where_they_are_and_made_where_zeros_are_asked)
 {
     struct block_extent extents[8];
     uint8_t *piece = malloc(PIECE);
@@ -344,7 +365,7 @@ Test(file, holes_are_found_where_they_are_and_made_where_zeros_are_asked)
     strike();
 }
 
-Test(file, a_reserved_file_keeps_its_blocks_when_it_is_zeroed)
+BOTH_WAYS(a_reserved_file_keeps_its_blocks_when_it_is_zeroed)
 {
     struct stat before, after;
 
@@ -367,7 +388,7 @@ Test(file, a_reserved_file_keeps_its_blocks_when_it_is_zeroed)
 
 /* -- a file that changes under us ----------------------------------------------------- */
 
-Test(file, a_file_that_shrank_is_stale_and_is_not_made_whole)
+BOTH_WAYS(a_file_that_shrank_is_stale_and_is_not_made_whole)
 {
     struct block_extent extents[4];
     char path[300];
@@ -398,7 +419,7 @@ Test(file, a_file_that_shrank_is_stale_and_is_not_made_whole)
 
 /* -- a kernel that does less than it was asked ---------------------------------------- */
 
-Test(file, short_reads_and_writes_are_carried_on)
+BOTH_WAYS(short_reads_and_writes_are_carried_on)
 {
     uint64_t seed = seed_take("short");
     uint8_t *back = malloc(SIZE);
@@ -418,7 +439,7 @@ Test(file, short_reads_and_writes_are_carried_on)
     strike();
 }
 
-Test(file, a_full_disk_is_told_and_passes)
+BOTH_WAYS(a_full_disk_is_told_and_passes)
 {
     set();
     struct block_device *device = open_disk(true);
@@ -433,7 +454,7 @@ Test(file, a_full_disk_is_told_and_passes)
     strike();
 }
 
-Test(file, a_failed_flush_breaks_the_device_for_good)
+BOTH_WAYS(a_failed_flush_breaks_the_device_for_good)
 {
     set();
     struct block_device *device = open_disk(true);
@@ -451,7 +472,7 @@ Test(file, a_failed_flush_breaks_the_device_for_good)
     strike();
 }
 
-Test(file, a_failed_stable_write_breaks_it_too)
+BOTH_WAYS(a_failed_stable_write_breaks_it_too)
 {
     set();
     struct block_device *device = open_disk(true);
@@ -460,6 +481,45 @@ Test(file, a_failed_stable_write_breaks_it_too)
     expect_eq(dsync_writes, 1);
     expect_eq(device_flush(device), -ENOTCONN);
     expect(device_close(&device));
+    strike();
+}
+
+enum { MANY = 100 }; /* of SIZE each: more than one turn may copy */
+
+static struct device_call flight[MANY];
+static struct iovec whole[MANY];
+static struct block_device *burst_device;
+
+static void burst(struct loop_task *task)
+{
+    (void)task;
+    for (unsigned i = 0; i < MANY; i++) {
+        whole[i] = (struct iovec){ bytes, SIZE };
+        flight[i] = (struct device_call){ .request = { .op = BLOCK_READ,
+                                                  .length = SIZE,
+                                                  .iov = &whole[i],
+                                                  .iovcnt = 1,
+                                                  .done = device_call_done } };
+        block_submit(burst_device, &flight[i].request);
+        expect(!flight[i].done);
+    }
+}
+
+Test(file, what_one_turn_copies_at_once_is_bounded)
+{
+    struct loop_task task = { .run = burst };
+
+    at_once = true;
+    set();
+    burst_device = open_disk(true);
+    own_reads = 0;
+    loop_post(loop, &task);
+    for (unsigned i = 0; i < MANY; i++) {
+        expect(drive_until(loop, &flight[i].done));
+        expect_eq(flight[i].result, 0);
+    }
+    expect_eq(own_reads, (4 << 20) / SIZE);
+    expect(device_close(&burst_device));
     strike();
 }
 
