@@ -333,6 +333,8 @@ static void nemesis_submit(struct block_device *base, struct block_request *oute
     slot->strike = draw_kind(nemesis, outer->op);
     if (slot->strike != NEMESIS_KINDS)
         slot_strike(slot);
+    if (outer->op == BLOCK_FLUSH && nemesis->flush_ms)
+        slot->delay_ms += (unsigned)below(nemesis, nemesis->flush_ms);
     if (!is_passed(slot)) {
         slot_wait(slot, below(nemesis, 20));
         return;

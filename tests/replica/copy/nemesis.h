@@ -31,6 +31,7 @@ struct nemesis {
     unsigned per_mille; /* of the reads are struck, and six times that of the others */
     unsigned budget; /* strikes that are left */
     bool only_late; /* nothing worse */
+    unsigned flush_ms; /* flushes take up to so long: writes go on meanwhile */
     uint64_t counts[NEMESIS_KINDS];
     uint64_t reads, read_bytes; /* submitted */
     uint64_t errors; /* bits 1 << errno % 64 that were answered since it was cleared */

@@ -12,6 +12,7 @@
 #include "replica/base/checked.h"
 #include "replica/loop/sim.h"
 #include "tests/replica/copy/card.h"
+#include "tests/replica/copy/nemesis.h"
 #include "tests/replica/copy/rig.h"
 
 enum { VOLUMES = 6, STEPPED = 4, SIZE = 500000 };
@@ -24,6 +25,7 @@ struct life {
     struct sidecar_facts facts;
     struct digest_sidecar *table;
     bool by_digest, digests;
+    struct nemesis slow; /* flushes, on most targets */
 };
 
 static unsigned cuts, in_the_middle, believed;
@@ -68,6 +70,14 @@ static void cut(struct life *life, enum fate of_target, enum fate of_card)
 
 /* -- runs -------------------------------------------------------------------------------- */
 
+static struct block_device *wrap(
+        struct rig *rig, struct block_device *device, bool on_target)
+{
+    struct life *life = (struct life *)rig;
+
+    return on_target ? nemesis_over(device, &life->slow) : device;
+}
+
 static void life_init(struct life *life, uint64_t seed, bool digests)
 {
     memset(life, 0, sizeof *life);
@@ -78,6 +88,8 @@ static void life_init(struct life *life, uint64_t seed, bool digests)
     strcpy(life->facts.pair.text, "01890000-0000-7000-8000-000000000001");
     life->facts.size = life->rig.source_size;
     life->digests = digests;
+    life->rig.wrap = wrap;
+    life->slow = (struct nemesis){ .random = seed, .flush_ms = seed % 3 ? 900 : 0 };
 }
 
 static int begin(struct life *life, struct copy_options *options)

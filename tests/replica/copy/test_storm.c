@@ -385,6 +385,7 @@ static void draw_weather(struct job *job)
 
     job->on_source.per_mille = rig_below(rig, 3) ? 0 : heavy;
     job->on_target.per_mille = rig_below(rig, 4) ? 2 * heavy : 0;
+    job->on_target.flush_ms = rig_below(rig, 2) ? 0 : 2000;
     job->on_source.budget = job->on_target.budget = 2 + (unsigned)rig_below(rig, 8);
     job->crash_at = rig_below(rig, 3) ? 0 : 1 + (unsigned)rig_below(rig, 4);
 }
