@@ -8,6 +8,7 @@ The rig (target_rig.c) that serves the target answers lines on standard output: 
 """
 import os
 import random
+import select
 import struct
 import sys
 import threading
@@ -788,24 +789,23 @@ def starved():
     """Few buffers, many writers that owe data: all of them come through in the end."""
     sessions = [enter(name=f"iqn.2026-11.org.replicad:w{n}") for n in range(3)]
     payload = noise(262144)
-    pending = []
+    owed = {session: set() for session in sessions}
     for session in sessions:
-        for _ in range(6):
-            pdu = session.write_pdu(0, 512)
-            session.send(pdu)
-            pending.append((session, pdu))
-    for session in sessions:
-        mine = [pdu["itt"] for one, pdu in pending if one is session]
-        late = session.write_pdu(0, 16, payload[:8192])
-        session.send(late)
-        mine.append(late["itt"])
-        while mine:
+        pdus = [session.write_pdu(0, 512) for _ in range(6)]
+        pdus.append(session.write_pdu(0, 16, payload[:8192]))
+        session.send(*pdus)
+        owed[session] = {pdu["itt"] for pdu in pdus}
+    while any(owed.values()):
+        ready = select.select([s.sock for s in sessions], [], [], DEADLINE)[0]
+        assert ready, "nothing more comes"
+        for session in (s for s in sessions if s.sock in ready):
             pdu = session.receive()
             if pdu.opcode == R2T:
                 session.send(*session.burst(pdu["itt"], pdu, payload))
             elif pdu.opcode == RESPONSE:
                 assert pdu.status in (0, 0x28), pdu
-                mine.remove(pdu["itt"])
+                owed[session].remove(pdu["itt"])
+    healthy()
 
 
 def main():
