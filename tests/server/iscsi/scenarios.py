@@ -274,6 +274,38 @@ def discovery_with_chap():
     assert LOCKED.encode() in session.expect(TEXT_RESPONSE).data
 
 
+def steady():
+    """After the login no command costs an allocation, whichever way its data comes."""
+    sessions = [enter(InitialR2T=initial, ImmediateData=immediate, HeaderDigest=digest,
+                      DataDigest=digest, MaxRecvDataSegmentLength="8192")
+                for initial, immediate, digest in (("No", "Yes", "None"), ("Yes", "No", "CRC32C"))]
+    payload = noise(300 * 512)
+
+    def everything():
+        for session in sessions:
+            for blocks in (1, 16, 17, 300):
+                session.write(7, payload[:blocks * 512],
+                              immediate=4096 if session is sessions[0] else 0)
+                assert session.read(7, blocks) == payload[:blocks * 512]
+            pdus = [session.read_pdu(n, 8) for n in range(32)]
+            session.send(*pdus)
+            for pdu in pdus:
+                session.collect(pdu["itt"])
+            nop = session.nop(b"x" * 100)
+            session.send(nop)
+            session.expect(NOP_IN, nop["itt"])
+            tmf = session.tmf(2)
+            session.send(tmf)
+            session.expect(TMF_RESPONSE, tmf["itt"])
+
+    for _ in range(5):
+        everything()
+    assert (ask("allocations 0") > 0) == bool(ask("counts 0"))
+    for _ in range(30):
+        everything()
+    assert ask("allocations 0") == 0
+
+
 # -- task management ------------------------------------------------------------------------------
 
 def abort_in_flight():

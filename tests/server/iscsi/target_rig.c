@@ -132,7 +132,9 @@ static void gate_pass(struct gate *gate, struct block_request *outer)
         .extents = outer->extents,
         .extents_max = outer->extents_max,
         .done = slot_done };
+    counted = false; /* a disk in memory remembers what was written: not our affair */
     block_submit(gate->under, &slot->request);
+    counted = true;
 }
 
 static void gate_submit(struct block_device *base, struct block_request *request)
@@ -491,6 +493,10 @@ static int serve_line(struct rig *rig, const char *line)
     if (strcmp(word, "sessions") == 0)
         return argument[0] ? wait_sessions(rig, export, atoi(argument))
                            : sessions_of(rig, export);
+    if (strcmp(word, "allocations") == 0)
+        return (int)rig_allocations();
+    if (strcmp(word, "counts") == 0)
+        return rig_counts_allocations;
     if (strcmp(word, "withdraw") == 0)
         return iscsi_target_withdraw(rig->target, &what.id, (unsigned)atoi(argument));
     if (strcmp(word, "publish") == 0)
