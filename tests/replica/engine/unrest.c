@@ -328,10 +328,37 @@ static unsigned entries(const char *path)
     return count;
 }
 
+/* A worker of the kernel's own for io_uring comes and goes as it likes. */
+static bool is_kernel_worker(const char *thread)
+{
+    char path[300], name[32] = "";
+    FILE *file;
+
+    snprintf(path, sizeof path, "/proc/self/task/%s/comm", thread);
+    file = fopen(path, "r");
+    if (!file)
+        return true; /* just gone */
+    (void)!fgets(name, sizeof name, file);
+    fclose(file);
+    return strncmp(name, "iou-", 4) == 0;
+}
+
+static unsigned threads_now(void)
+{
+    DIR *listing = opendir("/proc/self/task");
+    struct dirent *entry;
+    unsigned count = 0;
+
+    check(listing);
+    while ((entry = readdir(listing)))
+        count += entry->d_name[0] != '.' && !is_kernel_worker(entry->d_name);
+    closedir(listing);
+    return count;
+}
+
 static struct held held_now(void)
 {
-    struct held held = { .fds = entries("/proc/self/fd"),
-        .threads = entries("/proc/self/task") };
+    struct held held = { .fds = entries("/proc/self/fd"), .threads = threads_now() };
     FILE *status = fopen("/proc/self/status", "r");
     char line[256];
 
