@@ -70,10 +70,10 @@ void scsi_compare_and_write(struct scsi_task *task)
         return;
     }
     task->transfer = half(task) * 2;
-    if (task->blocks == 0)
+    if (task->expected != task->transfer) /* which half is which? */
+        task_fail_field(task);
+    else if (task->blocks == 0)
         task_good(task);
-    else if (task->expected < task->transfer) /* half of a comparison is none */
-        task_fail(task, KEY_ILLEGAL_REQUEST, SENSE_INVALID_INFORMATION_UNIT);
     else
         task_want(task, 0, (uint32_t)task->transfer, compare_data);
 }

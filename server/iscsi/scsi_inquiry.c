@@ -115,15 +115,14 @@ uint32_t compare_most(const struct scsi_unit *unit)
 static size_t page_limits(const struct scsi_unit *unit, uint8_t *page)
 {
     uint8_t *bytes = page - PAGE_HEADER; /* offsets as in the standard */
-    uint32_t grain = in_blocks(unit, 4096);
+    uint32_t grain = in_blocks(unit, GRAIN);
 
-    bytes[4] = 0x01; /* WSNZ: WRITE SAME of 0 blocks is refused */
     bytes[5] = (uint8_t)compare_most(unit);
     be16_put(bytes + 6, (uint16_t)(grain ? grain : 1));
     be32_put(bytes + 8, in_blocks(unit, TRANSFER_MOST));
     be32_put(bytes + 12, in_blocks(unit, BUFFER_LARGE));
     if (unit->caps & BLOCK_CAN_DISCARD) {
-        be32_put(bytes + 20, in_blocks(unit, UNMAP_MOST));
+        be32_put(bytes + 20, UNMAP_MOST);
         be32_put(bytes + 24, UNMAP_RANGES);
         be32_put(bytes + 28, grain ? grain : 1);
     }

@@ -23,15 +23,14 @@
 
 enum {
     BLOCK_SMALLEST = 512, /* bytes; a device of single bytes is shown with these */
-    TRANSFER_MOST =
-            16 << 20, /* bytes of one command: VPD B0h, MAXIMUM TRANSFER LENGTH */
-    ZERO_MOST = 256 << 20, /* bytes of one WRITE SAME */
+    GRAIN = 4096, /* bytes; what files and caches move at least */
+    TRANSFER_MOST = 32 << 20, /* bytes of one command: MAXIMUM TRANSFER LENGTH */
+    ZERO_MOST = 128 << 20, /* bytes of one WRITE SAME */
+    UNMAP_MOST = 1 << 20, /* blocks of one UNMAP, all descriptors */
     UNMAP_RANGES = 256, /* descriptors of one UNMAP */
     SCRATCH = BUFFER_LARGE, /* bytes */
     REGISTRANTS_MOST = 64
 };
-
-#define UNMAP_MOST (UINT64_C(4) << 30) /* bytes of one UNMAP, all descriptors */
 
 /** Where a task is; what scsi_abort() has to undo. */
 enum task_state {

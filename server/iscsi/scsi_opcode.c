@@ -58,13 +58,20 @@ static void task_fail_opcode(struct scsi_task *task)
             known ? SENSE_INVALID_FIELD_IN_CDB : SENSE_INVALID_OPCODE);
 }
 
-static bool direction_fits(const struct scsi_task *task)
+enum flags_verdict { FLAGS_FIT, FLAGS_NOTHING, FLAGS_WRONG };
+
+/* R and W of the PDU against the opcode. A command that would answer with data and is flagged
+   as a write is asked for no data: it does nothing, and its residual says so. To take data
+   for a command that was flagged as a read is impossible: refused. */
+static enum flags_verdict flags_judge(const struct scsi_task *task)
 {
     if (task->expected == 0 || task->opcode->direction == NO_DATA)
-        return true;
+        return FLAGS_FIT;
     if (task->reads == task->writes)
-        return false;
-    return task->opcode->direction == (task->reads ? DATA_IN : DATA_OUT);
+        return FLAGS_WRONG;
+    if (task->opcode->direction == (task->reads ? DATA_IN : DATA_OUT))
+        return FLAGS_FIT;
+    return task->writes ? FLAGS_NOTHING : FLAGS_WRONG;
 }
 
 static void range_decode(struct scsi_task *task)
@@ -136,7 +143,7 @@ static bool task_admit(struct scsi_task *task)
         task_fail_field(task);
     else if (task->attribute == SCSI_ACA)
         task_fail(task, KEY_ILLEGAL_REQUEST, SENSE_MESSAGE);
-    else if (!direction_fits(task))
+    else if (flags_judge(task) == FLAGS_WRONG)
         task_fail(task, KEY_ILLEGAL_REQUEST, SENSE_INVALID_INFORMATION_UNIT);
     else if ((row->flags & O_WRITES) && unit_read_only(task_unit(task)))
         task_fail(task, KEY_DATA_PROTECT, SENSE_WRITE_PROTECTED);
@@ -147,6 +154,10 @@ static bool task_admit(struct scsi_task *task)
 
 void task_start(struct scsi_task *task)
 {
-    if (task_admit(task))
+    if (!task_admit(task))
+        return;
+    if (flags_judge(task) == FLAGS_NOTHING)
+        task_good(task);
+    else
         task->opcode->run(task);
 }

@@ -116,7 +116,7 @@ static enum sense_code unmap_check(const struct scsi_task *task, uint64_t count)
         if (!range_inside(be64_get(descriptor), blocks, unit->blocks))
             return SENSE_LBA_OUT_OF_RANGE;
     }
-    return sum > UNMAP_MOST >> unit->shift ? SENSE_INVALID_PARAMETER : SENSE_NONE;
+    return sum > UNMAP_MOST ? SENSE_INVALID_PARAMETER : SENSE_NONE;
 }
 
 static void unmap_list(struct scsi_task *task)
@@ -286,7 +286,7 @@ static bool same_field_fits(const struct scsi_task *task)
         return false;
     if ((flags & SAME_NDOB) && task->cdb[0] != 0x93)
         return false;
-    return task->blocks > 0 && task->blocks <= (uint64_t)ZERO_MOST >> unit->shift;
+    return task->blocks <= (uint64_t)ZERO_MOST >> unit->shift;
 }
 
 void scsi_write_same(struct scsi_task *task)
@@ -294,6 +294,13 @@ void scsi_write_same(struct scsi_task *task)
     uint32_t block = task_unit(task)->block_size;
     bool no_data = task->cdb[1] & SAME_NDOB;
 
+    if (task->blocks == 0) { /* WSNZ is 0: to the end of the medium */
+        task->blocks = task_unit(task)->blocks - task->lba;
+        if (task->blocks == 0) {
+            task_fail(task, KEY_ILLEGAL_REQUEST, SENSE_LBA_OUT_OF_RANGE);
+            return;
+        }
+    }
     if (!same_field_fits(task)) {
         task_fail_field(task);
         return;
@@ -301,8 +308,8 @@ void scsi_write_same(struct scsi_task *task)
     task->transfer = no_data ? 0 : block;
     if (no_data)
         same_zeros(task);
-    else if (task->expected < block)
-        task_fail(task, KEY_ILLEGAL_REQUEST, SENSE_INVALID_INFORMATION_UNIT);
+    else if (task->expected != block) /* one of them is wrong about what is meant */
+        task_fail_field(task);
     else
         task_want(task, 0, block, same_data);
 }

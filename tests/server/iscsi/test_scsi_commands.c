@@ -122,12 +122,12 @@ Test(scsi_commands, pages_tell_limits_and_provisioning_truly)
     make(RIG_THIN);
     page(0xb0);
     expect_eq(received, 64);
-    expect_eq(answer[4], 1); /* WSNZ */
+    expect_eq(answer[4], 0); /* WSNZ */
     expect_eq(answer[5], 255);
-    expect_eq(be32_get(answer + 8), 32768);
-    expect_eq(be32_get(answer + 20), 8 << 20);
+    expect_eq(be32_get(answer + 8), 65536);
+    expect_eq(be32_get(answer + 20), 1 << 20);
     expect_eq(be32_get(answer + 24), 256);
-    expect_eq(be64_get(answer + 36), 524288);
+    expect_eq(be64_get(answer + 36), 262144);
     page(0xb1);
     expect_eq(be16_get(answer + 4), 1);
     page(0xb2);

@@ -12,11 +12,11 @@ enum { BLOCK = 512 };
 
 static struct rig rig;
 static uint32_t sense;
-static uint8_t big[17 << 20], other[17 << 20];
+static uint8_t big[33 << 20], other[33 << 20];
 
 static void make(unsigned caps)
 {
-    rig_make(&rig, &(struct rig_options){ .seed = 1, .caps = caps, .size = 32 << 20 });
+    rig_make(&rig, &(struct rig_options){ .seed = 1, .caps = caps, .size = 64 << 20 });
 }
 
 static void end(void)
@@ -68,14 +68,16 @@ static void shape_cdb(uint8_t cdb[16], const struct shape *shape, uint8_t opcode
 
 Test(scsi_io, every_size_of_read_and_write_moves_the_bytes)
 {
-    static const uint32_t counts[] = { 1, 2, 15, 16, 17, 255, 512, 513, 4096, 32768 };
+    static const uint32_t counts[] = { 1, 2, 15, 16, 17, 255, 512, 513, 4096, 65536 };
     uint8_t cdb[16];
 
     make(RIG_THIN);
     for (unsigned s = 0; s < sizeof shapes / sizeof *shapes; s++)
         for (unsigned c = 0; c < sizeof counts / sizeof *counts; c++) {
             uint32_t blocks = counts[c], bytes = blocks * BLOCK, received;
-            if (shapes[s].length == 6 && blocks > 255)
+            if (blocks > (shapes[s].length == 6                   ? 255
+                                         : shapes[s].length == 10 ? 65535
+                                                                  : 65536))
                 continue;
             fill(big, bytes, s * 100 + c);
             shape_cdb(cdb, &shapes[s], shapes[s].write, 7, blocks);
@@ -113,18 +115,18 @@ Test(scsi_io, borders)
         uint32_t sense; /* 0: GOOD */
     } rows[] = {
         { 0, 0, 0 },
-        { 65535, 1, 0 },
-        { 65536, 0, 0 },
-        { 65537, 0, SENSE(5, 0x2100) },
-        { 65536, 1, SENSE(5, 0x2100) },
-        { 65535, 2, SENSE(5, 0x2100) },
+        { 131071, 1, 0 },
+        { 131072, 0, 0 },
+        { 131073, 0, SENSE(5, 0x2100) },
+        { 131072, 1, SENSE(5, 0x2100) },
+        { 131071, 2, SENSE(5, 0x2100) },
         { UINT64_MAX, 0, SENSE(5, 0x2100) },
         { UINT64_MAX, 1, SENSE(5, 0x2100) },
         { UINT64_MAX - 1, 2, SENSE(5, 0x2100) },
         { UINT64_C(1) << 63, 1, SENSE(5, 0x2100) },
         { UINT64_C(1) << 55, 1, SENSE(5, 0x2100) }, /* wraps as bytes */
-        { 0, 32768, 0 },
-        { 0, 32769, SENSE(5, 0x2400) }, /* longer than VPD B0h allows */
+        { 0, 65536, 0 },
+        { 0, 65537, SENSE(5, 0x2400) }, /* longer than VPD B0h allows */
         { 0, UINT32_MAX, SENSE(5, 0x2100) },
     };
     static const uint8_t opcodes[] = { 0x88, 0x8a, 0x8f, 0x8e, 0x8b };
@@ -191,8 +193,13 @@ Test(scsi_io, the_wrong_direction_is_refused)
     make(RIG_THIN);
     rig_command(&rig, &task, 0, CDB(0x28, 0, 0, 0, 0, 0, 0, 0, 2, 0));
     rig_out(&task, big, 1024);
+    expect_eq(rig_run(&task), SCSI_GOOD); /* no data was asked for, and none moved */
+    expect_eq(task.task.transfer, 0);
+    expect_eq(task.wants, 0);
+    rig_command(&rig, &task, 0, CDB(0x28, 0, 0, 8, 0, 0, 0, 0, 2, 0));
+    rig_out(&task, big, 1024);
     expect_eq(rig_run(&task), SCSI_CHECK_CONDITION);
-    expect_eq(rig_sense(&task), SENSE(5, 0x0e03));
+    expect_eq(rig_sense(&task), SENSE(5, 0x2100));
     rig_command(&rig, &task, 0, CDB(0x2a, 0, 0, 0, 0, 0, 0, 0, 2, 0));
     rig_in(&task, big, 1024);
     expect_eq(rig_run(&task), SCSI_CHECK_CONDITION);
@@ -273,9 +280,9 @@ Test(scsi_io, synchronize_cache_checks_its_range)
     uint8_t cdb[16];
 
     make(RIG_THIN);
-    rig_lba16(cdb, 0x91, 65530, 6);
+    rig_lba16(cdb, 0x91, 131066, 6);
     expect_eq(rig_simple(&rig, 0, &sense, cdb, 16), SCSI_GOOD);
-    rig_lba16(cdb, 0x91, 65530, 7);
+    rig_lba16(cdb, 0x91, 131066, 7);
     expect_eq(rig_simple(&rig, 0, &sense, cdb, 16), SCSI_CHECK_CONDITION);
     expect_eq(sense, SENSE(5, 0x2100));
     expect_eq(counts().seen[BLOCK_FLUSH], 1);
@@ -345,7 +352,7 @@ Test(scsi_io, prefetch_is_checked_and_claims_nothing)
     make(RIG_THIN);
     rig_lba16(cdb, 0x90, 10, 100);
     expect_eq(rig_simple(&rig, 0, &sense, cdb, 16), SCSI_GOOD);
-    rig_lba16(cdb, 0x90, 65536, 1);
+    rig_lba16(cdb, 0x90, 131072, 1);
     rig_simple(&rig, 0, &sense, cdb, 16);
     expect_eq(sense, SENSE(5, 0x2100));
     end();
@@ -377,17 +384,18 @@ static void unmap(const uint8_t *list, size_t length)
 
 Test(scsi_io, unmap_reads_as_zeros_and_only_there)
 {
-    static const uint64_t ranges[][2] = { { 3, 5 }, { 100, 0 }, { 65500, 36 },
+    static const uint64_t ranges[][2] = { { 3, 5 }, { 100, 0 }, { 131036, 36 },
         { 200, 3000 } };
     uint8_t list[256];
     size_t length = unmap_list(list, 4, ranges);
 
     make(RIG_THIN);
-    memset(disk_at(0), 'a', 32 << 20);
+    memset(disk_at(0), 'a', 64 << 20);
     unmap(list, length);
     expect_eq(sense, 0);
-    for (uint64_t lba = 0; lba < 65536; lba++) {
-        bool gone = (lba >= 3 && lba < 8) || lba >= 65500 || (lba >= 200 && lba < 3200);
+    for (uint64_t lba = 0; lba < 131072; lba++) {
+        bool gone =
+                (lba >= 3 && lba < 8) || lba >= 131036 || (lba >= 200 && lba < 3200);
         expect_eq(*disk_at(lba), gone ? 0 : 'a');
     }
     expect(counts().seen[BLOCK_DISCARD] == 3);
@@ -396,7 +404,7 @@ Test(scsi_io, unmap_reads_as_zeros_and_only_there)
 
 Test(scsi_io, unmap_checks_all_before_it_does_any)
 {
-    static const uint64_t bad[][2] = { { 3, 5 }, { 65530, 7 } };
+    static const uint64_t bad[][2] = { { 3, 5 }, { 131066, 7 } };
     static uint8_t list[8 + 300 * 16];
     static uint64_t many[300][2];
     size_t length;
@@ -519,15 +527,23 @@ Test(scsi_io, write_same_refuses_what_it_does_not_do)
     expect_eq(sense, SENSE(5, 0x2400));
     write_same(0x93, 0x02, 4, 9, block); /* LBDATA */
     expect_eq(sense, SENSE(5, 0x2400));
-    write_same(0x93, 0, 0, 0, block); /* WSNZ */
+    write_same(0x93, 0, 0, 0, block); /* to the end is too far */
     expect_eq(sense, SENSE(5, 0x2400));
-    write_same(0x93, 0, 0, (256 << 11) + 1, block);
+    write_same(0x93, 0, 614398, 0, block); /* and now it is not */
+    expect_eq(sense, 0);
+    expect_eq(*disk_at(614399), 1);
+    expect_eq(*disk_at(614397), 0);
+    write_same(0x93, 0, 614400, 0, block);
+    expect_eq(sense, SENSE(5, 0x2100));
+    write_same(0x93, 0, 0, (128 << 11) + 1, block);
     expect_eq(sense, SENSE(5, 0x2400));
     write_same(0x93, 0, 614399, 2, block);
     expect_eq(sense, SENSE(5, 0x2100));
     write_same(0x93, 0, 4, 9, NULL); /* no data came */
-    expect_eq(sense, SENSE(5, 0x0e03));
-    write_same(0x93, 0x01, 1, 256 << 11, NULL); /* the most */
+    expect_eq(sense, SENSE(5, 0x2400));
+    rig_put(&rig, 0, &sense, big, 2 * BLOCK, CDB(0x41, 0, 0, 0, 0, 0, 0, 0, 1, 0));
+    expect_eq(sense, SENSE(5, 0x2400)); /* too much data */
+    write_same(0x93, 0x01, 1, 128 << 11, NULL); /* the most */
     expect_eq(sense, 0);
     end();
 }
@@ -562,11 +578,16 @@ Test(scsi_io, compare_and_write_is_all_or_nothing)
     }
     cdb[13] = 2;
     rig_put(&rig, 0, &sense, big, 3 * BLOCK, cdb, 16); /* a block is missing */
-    expect_eq(sense, SENSE(5, 0x0e03));
-    be64_put(cdb + 2, 65535);
+    expect_eq(sense, SENSE(5, 0x2400));
+    rig_put(&rig, 0, &sense, big, 5 * BLOCK, cdb, 16); /* one too many */
+    expect_eq(sense, SENSE(5, 0x2400));
+    be64_put(cdb + 2, 131071);
     rig_put(&rig, 0, &sense, big, 4 * BLOCK, cdb, 16);
     expect_eq(sense, SENSE(5, 0x2100));
     cdb[13] = 0;
+    rig_put(&rig, 0, &sense, big, 512 * BLOCK, cdb, 16); /* 256 blocks do not fit */
+    expect_eq(sense, SENSE(5, 0x2400));
+    be64_put(cdb + 2, 0);
     expect_eq(rig_simple(&rig, 0, &sense, cdb, 16), SCSI_GOOD);
     end();
 }
@@ -684,17 +705,17 @@ Test(scsi_io, get_lba_status_tells_holes)
     expect_eq(be32_get(answer + 32), 64);
     expect_eq(answer[36], 0);
     expect_eq(be64_get(answer + 40), 128);
-    expect_eq(be32_get(answer + 48), 65536 - 128);
+    expect_eq(be32_get(answer + 48), 131072 - 128);
     expect_eq(answer[52], 1);
-    expect_eq(status_get(65535, answer, 24), 24);
+    expect_eq(status_get(131071, answer, 24), 24);
     expect_eq(be32_get(answer + 16), 1);
-    expect_eq(status_get(65536, answer, 24), 0);
+    expect_eq(status_get(131072, answer, 24), 0);
     expect_eq(sense, SENSE(5, 0x2100));
     end();
     make(RIG_THICK);
     expect_eq(status_get(10, answer, sizeof answer), 24);
     expect_eq(answer[20], 0);
-    expect_eq(be32_get(answer + 16), 65526);
+    expect_eq(be32_get(answer + 16), 131062);
     end();
 }
 
