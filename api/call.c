@@ -175,6 +175,7 @@ static void call_name_subject(struct call *call)
         { API_REPLICA_ATTACH, "TargetElement", "elements" },
         { API_REPLICA_MODIFY, "Synchronization", "replicas" },
         { API_REPLICA_DETACH, "Synchronization", "replicas" },
+        { API_REPLICA_VERIFY, "Synchronization", "replicas" },
         { API_ELEMENT_DELETE, "TheElement", "elements" },
         { API_JOB_REQUEST_STATE_CHANGE, "Job", "jobs" },
     };
@@ -250,6 +251,7 @@ static bool call_fits(struct call *call, const struct call_row *row)
     switch (call->request->call) {
     case API_REPLICA_CREATE:
     case API_REPLICA_ATTACH:
+    case API_REPLICA_VERIFY:
     case API_ELEMENT_CREATE:
     case API_SETTING_CREATE:
     case API_PIPE_CREATE:

@@ -120,6 +120,8 @@ static void render_ability(struct writer *writer, const struct ability *ability)
             writer, "SupportedSynchronousActions", ability->without_job, action_names);
     render_list(writer, "InitialReplicationState", ability->initial, initial_names);
     render_operations(writer, ability);
+    /* Ours: POST /replicas/{id}/verify. One that ends with its copy is never verified. */
+    writer_flag(writer, "VerifySupported", !ability->missing && ability->persistent);
     writer_text(writer, "Tracking", ability->tracking);
     writer_text(writer, "Consistency", ability->consistency);
     writer_flag(writer, "PersistentReplicasSupported", ability->persistent);

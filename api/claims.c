@@ -115,11 +115,10 @@ bool claims_target(struct call *call, struct store_reader *reader,
 static bool against_source(
         struct claims *claims, const struct store_replica *pair, bool target)
 {
-    (void)claims;
     if (!target)
         return pair->sync_state == CIM_SYNC_RESTORE_IN_PROGRESS;
     return pair->sync_state != CIM_SYNC_RESTORE_IN_PROGRESS &&
-            !uuid_is_none(&pair->job);
+            !uuid_is_none(&pair->job) && !replica_is_verified(claims->reader, pair);
 }
 
 bool claims_source(struct call *call, struct store_reader *reader,

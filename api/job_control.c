@@ -32,7 +32,7 @@ void job_make(struct clerk_turn *turn, struct call *call, struct store_replica *
     job->submitted = turn->now;
     job->total = work == JOB_PREPARE ? 0 : source->size;
     job->limit = replica->limit;
-    job->verify = replica->verify && work != JOB_PREPARE;
+    job->verify = replica->verify && work != JOB_PREPARE && work != JOB_VERIFY;
     job->return_value = CIM_JOB_STARTED;
     job->time_before_removal = REMOVAL_MS;
     (void)snprintf(job->request, sizeof(job->request), "%s",
@@ -154,7 +154,8 @@ static bool change_start(
         return change_done(change, turn, job, CIM_OK);
     if (job->state != CIM_JOB_SUSPENDED)
         return change_refuse(change, job);
-    if (turn_get(turn, STORE_REPLICA, job->replica.text, &replica) &&
+    if (job->work != JOB_VERIFY &&
+            turn_get(turn, STORE_REPLICA, job->replica.text, &replica) &&
             replica.sync_state == CIM_SYNC_QUIESCED) {
         (void)change_refuse(change, job);
         outcome_holder_of(change->call->outcome, "replicas", &replica.id);

@@ -118,7 +118,8 @@ static void render_progress(struct writer *writer, const struct store_job *job)
     writer_number(writer, "BytesSkippedEqual", job->skipped_equal);
     writer_number(writer, "BytesWritten", job->written);
     writer_number(writer, "BytesRead", job->read);
-    writer_number(writer, "BytesVerified", job->verified);
+    writer_number(writer, "BytesVerified", job->verified - job->differ_bytes);
+    differences_render(writer, job);
     writer_number(
             writer, "BytesPerSecond", job->state == CIM_JOB_RUNNING ? job->rate : 0);
     if (moving)
@@ -439,6 +440,9 @@ unsigned job_sweep(struct service *service)
 static const char *recommended(int64_t cause)
 {
     switch (cause) {
+    case CIM_CAUSE_SYNC_LOSS:
+        return "Find out who wrote to either side since the last copy, then "
+               "resynchronise the replica, or restore from it";
     case CIM_CAUSE_STORAGE_CAPACITY:
     case CIM_CAUSE_CAPACITY:
         return "Make room, then resynchronise the replica";
@@ -480,6 +484,8 @@ static void render_error(struct writer *writer, const struct store_job *job)
     writer_signed(writer, "CIMStatusCode", 1);
     writer_text(writer, "CIMStatusCodeDescription", "CIM_ERR_FAILED");
     writer_time(writer, "Time", job->ended);
+    if (job->differ_ranges)
+        differences_render(writer, job);
     writer_end(writer);
 }
 

@@ -14,7 +14,7 @@
 enum { READER_MS = 1000, PAGE = 500, STATES = 16 };
 
 static const char *const methods[METRIC_METHODS] = { "CreateReplica",
-    "AttachOrModifyReplica", "ModifySynchronization", "other" };
+    "AttachOrModifyReplica", "ModifySynchronization", "VerifyReplica", "other" };
 
 static const char *const returns[METRIC_RETURNS] = { "0", "1", "2", "3", "4", "5", "6",
     "other" };

@@ -9,8 +9,8 @@
 struct store_job;
 
 enum {
-    METRIC_METHODS =
-            4, /* CreateReplica, AttachOrModifyReplica, ModifySynchronization, other */
+    METRIC_METHODS = 5, /* CreateReplica, AttachOrModifyReplica, ModifySynchronization,
+                  VerifyReplica, other */
     METRIC_RESULTS = 4, /* JobState 7..10 */
     METRIC_RETURNS = 8, /* 0..6, other */
     METRIC_BUCKETS = 9 /* and one for what is longer */

@@ -32,6 +32,8 @@ static enum engine_work plan_work(const struct store_job *job)
         return ENGINE_COPY;
     case JOB_PREPARE:
         return ENGINE_HOLD;
+    case JOB_VERIFY:
+        return ENGINE_VERIFY;
     case JOB_RESYNC:
     case JOB_RESTORE:
         break;
@@ -52,6 +54,7 @@ static void plan_counters(struct engine_plan *plan, const struct store_job *job)
     plan->verify = job->verify;
     plan->watermark = job->watermark;
     plan->verified = job->verified;
+    differences_of(job, &plan->differences);
     plan->skipped = job->skipped;
     plan->equal = job->skipped_equal;
     plan->written = job->written;

@@ -58,6 +58,26 @@ static void job_cause(struct store_job *job, int error)
         }
 }
 
+/** A pair that differs is no device that lies: somebody wrote, or has not copied yet. */
+static void job_differs(struct store_job *job)
+{
+    struct differences found;
+    size_t at;
+
+    differences_of(job, &found);
+    job->error_type = CIM_ERROR_OTHER;
+    job->probable_cause = CIM_CAUSE_SYNC_LOSS;
+    at = (size_t)snprintf(job->error, sizeof(job->error),
+            "the target differs from the source: %llu bytes in %llu ranges;"
+            " the first%s:",
+            (unsigned long long)found.bytes, (unsigned long long)found.ranges,
+            found.ranges > found.kept ? " of them" : "");
+    for (unsigned i = 0; i < found.kept && at + 48 < sizeof(job->error); i++)
+        at += (size_t)snprintf(job->error + at, sizeof(job->error) - at, "%s %llu+%llu",
+                i ? "," : "", (unsigned long long)found.first[i].offset,
+                (unsigned long long)found.first[i].length);
+}
+
 /* -- how a job ends --------------------------------------------------------------------------- */
 
 static void element_done(struct clerk_turn *turn, const struct uuid *id)
@@ -114,7 +134,9 @@ static void pair_done(struct clerk_turn *turn, struct store_replica *replica,
         const struct store_job *job)
 {
     replica->job = (struct uuid){ "" };
-    replica->last_error[0] = '\0';
+    /* A verify mends nothing: why a pair is broken stays said. */
+    if (job->work != JOB_VERIFY || replica->sync_state != CIM_SYNC_BROKEN)
+        replica->last_error[0] = '\0';
     switch ((enum job_work)job->work) {
     case JOB_COPY:
     case JOB_RESYNC:
@@ -127,6 +149,8 @@ static void pair_done(struct clerk_turn *turn, struct store_replica *replica,
         break;
     case JOB_PREPARE:
         replica->sync_state = CIM_SYNC_PREPARED;
+        break;
+    case JOB_VERIFY:
         break;
     }
     replica_put(turn, replica, false);
@@ -150,7 +174,7 @@ static void job_done(
     job->done = job->total;
     job->error[0] = '\0';
     job_over(turn, job, CIM_JOB_COMPLETED, CIM_OK);
-    if (job->work != JOB_PREPARE)
+    if (job_writes(job))
         element_done(turn, &job->target);
     if (replica)
         pair_done(turn, replica, job);
@@ -165,6 +189,16 @@ static void pair_broken(
             fault.why, sizeof(fault.why), "%.*s", (int)sizeof(fault.why) - 1, why);
     replica->job = (struct uuid){ "" };
     replica_break(turn, replica, &fault);
+}
+
+/** A verify has not ended well: the pair is what it was. @why: NULL when nothing was found. */
+static void pair_kept(
+        struct clerk_turn *turn, struct store_replica *replica, const char *why)
+{
+    replica->job = (struct uuid){ "" };
+    if (why)
+        (void)snprintf(replica->last_error, sizeof(replica->last_error), "%s", why);
+    replica_put(turn, replica, false);
 }
 
 /** A job that was asked to end has ended: where does that leave the pair? */
@@ -201,7 +235,9 @@ static void job_ended_on_request(
     job->probable_cause = CIM_CAUSE_OTHER;
     job_over(turn, job, wanted == WANT_KILL ? CIM_JOB_KILLED : CIM_JOB_TERMINATED,
             CIM_FAILED);
-    if (replica)
+    if (replica && job->work == JOB_VERIFY)
+        pair_kept(turn, replica, NULL);
+    else if (replica)
         pair_stopped(turn, replica, wanted, why);
 }
 
@@ -252,9 +288,13 @@ static void job_failed(struct clerk_turn *turn, struct store_job *job,
             why);
     job->error_code = engine_return_value(ending->fault.error);
     job_cause(job, ending->fault.error);
+    if (job->work == JOB_VERIFY && ending->fault.error == -EILSEQ)
+        job_differs(job);
     log_event(LOG_WARN, "job-failed", about, "%s", job->error);
     job_over(turn, job, CIM_JOB_EXCEPTION, job->error_code);
-    if (replica)
+    if (replica && job->work == JOB_VERIFY)
+        pair_kept(turn, replica, job->error);
+    else if (replica)
         pair_broken(turn, replica, job->error);
 }
 
@@ -304,6 +344,7 @@ static void job_count(struct store_job *job, const struct engine_event *event)
     job->skipped_zero = event->skipped - event->equal;
     job->written = event->written;
     job->verified = event->verified;
+    differences_keep(job, &event->differences);
     if (event->read > job->read)
         job->read = event->read;
     if (event->watermark > job->watermark)

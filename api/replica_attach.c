@@ -219,7 +219,7 @@ static bool pair_work(struct clerk_turn *turn, void *context)
 {
     struct attach *attach = context;
     struct store_replica *replica = &attach->replica;
-    struct uuid none = { "" };
+    const struct uuid none = { "" }, *job = &none;
     bool changed = false;
 
     if (!turn_find(attach->call, turn, STORE_REPLICA, replica) ||
@@ -233,10 +233,11 @@ static bool pair_work(struct clerk_turn *turn, void *context)
     if (changed) {
         replica_put(turn, replica, false);
         pair_job_follows(turn, replica);
-    } else {
-        attach->call->job = replica->job;
+    } else if (!replica_is_verified(turn->reader, replica)) {
+        job = &replica->job;
+        attach->call->job = *job;
     }
-    replica_answer(attach->call, &replica->id, changed ? &none : &replica->job, false);
+    replica_answer(attach->call, &replica->id, job, false);
     outcome_etag(attach->call->outcome, replica->revision);
     call_settle(attach->call, turn);
     return !attach->call->outcome->problem;

@@ -40,8 +40,11 @@ static bool modify_busy(struct modify *modify)
     const struct store_replica *replica = &modify->replica;
     struct api_outcome *outcome = modify->call->outcome;
 
-    outcome_fail(outcome, API_IN_USE, CIM_IN_USE, "%s has to wait: the pair is in %s",
-            operation_name(modify), cim_name(CIM_SYNC_STATE, replica->sync_state));
+    outcome_fail(outcome, API_IN_USE, CIM_IN_USE, "%s has to wait: the pair is in %s%s",
+            operation_name(modify), cim_name(CIM_SYNC_STATE, replica->sync_state),
+            cim_state_is_transient(replica->sync_state) || uuid_is_none(&replica->job)
+                    ? ""
+                    : " and has a job that is not over");
     if (uuid_is_none(&replica->job)) {
         outcome_holder_of(outcome, "replicas", &replica->id);
         return false;
@@ -369,6 +372,8 @@ static bool modify_legal(struct modify *modify, struct clerk_turn *turn)
 
     if (step.legality != CIM_LEGAL)
         return modify_refuse(modify, step.legality);
+    if (replica_is_verified(turn->reader, replica))
+        return modify_busy(modify);
     /* Initialized with a first copy that waits: it is that job's. */
     if (replica->sync_state == CIM_SYNC_INITIALIZED &&
             modify->operation != CIM_OP_RESET_TO_ASYNC && live_job(modify, turn, &job))

@@ -14,11 +14,12 @@ static const int64_t second_ms = 1000;
 /* -- rendered ---------------------------------------------------------------------------- */
 
 /** Operations that the pair may see now; what this build answers 1 to is left out. */
-static void render_operations(
-        struct writer *writer, const struct store_replica *replica)
+static void render_operations(struct store_reader *reader, struct writer *writer,
+        const struct store_replica *replica)
 {
-    bool waiting =
-            replica->sync_state == CIM_SYNC_INITIALIZED && !uuid_is_none(&replica->job);
+    bool waiting = (replica->sync_state == CIM_SYNC_INITIALIZED &&
+                           !uuid_is_none(&replica->job)) ||
+            replica_is_verified(reader, replica);
 
     writer_array(writer, "Operations");
     for (int64_t operation = CIM_OP_DETACH; operation <= CIM_OP_STOP_COPY; operation++)
@@ -98,7 +99,7 @@ void replica_render(struct call *call, struct store_reader *reader,
     writer_text(
             writer, "LastError", replica->last_error[0] ? replica->last_error : NULL);
     writer_json(writer, "Goal", replica->goal);
-    render_operations(writer, replica);
+    render_operations(reader, writer, replica);
 }
 
 void call_REPLICA_GET(struct call *call)

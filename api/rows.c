@@ -41,7 +41,9 @@ static void changed_bytes(
     changed_number(writer, "BytesSkipped", old->skipped, job->skipped);
     changed_number(writer, "BytesSkippedZero", old->skipped_zero, job->skipped_zero);
     changed_number(writer, "BytesSkippedEqual", old->skipped_equal, job->skipped_equal);
-    changed_number(writer, "BytesVerified", old->verified, job->verified);
+    changed_number(writer, "BytesVerified", old->verified - old->differ_bytes,
+            job->verified - job->differ_bytes);
+    changed_number(writer, "DifferentBytes", old->differ_bytes, job->differ_bytes);
 }
 
 static bool texts_differ(const char *a, const char *b)

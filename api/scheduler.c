@@ -27,18 +27,23 @@ struct span {
     uint64_t from, to;
 };
 
+/** What a plan touches. A verify reads both ends and writes none. */
+struct spans {
+    struct span reads[2], writes; /* root none: nothing */
+};
+
 /** A job that waits. */
 struct waiting {
     struct uuid id;
     int64_t priority;
-    struct span reads, writes;
+    struct spans spans;
 };
 
 /** A plan that the engine runs, or will once the batch is durable. */
 struct slot {
     struct uuid id; /* the plan's */
     struct scheduler_plan_of of;
-    struct span reads, writes;
+    struct spans spans;
     bool fresh; /* not started yet */
     bool ended; /* its end is in this batch */
     struct engine_plan *plan; /* fresh */
@@ -181,8 +186,9 @@ static void queue_take(struct scheduler *scheduler, struct clerk_turn *turn,
     if (job->state != CIM_JOB_NEW)
         return;
     /* An element that is gone overlaps nothing; the start will say what is wrong. */
-    (void)span_of(turn, &job->source, &value.reads);
-    (void)span_of(turn, &job->target, &value.writes);
+    (void)span_of(turn, &job->source, &value.spans.reads[0]);
+    (void)span_of(turn, &job->target,
+            job->work == JOB_VERIFY ? &value.spans.reads[1] : &value.spans.writes);
     if (!waiting_add(scheduler, &value) && !turn->error)
         turn->error = -ENOMEM;
 }
@@ -274,28 +280,33 @@ static unsigned slots_of(const struct scheduler *scheduler, bool scans)
 
 /** May something that reads and writes these spans run beside what runs? Writers lock the
     whole of a file, and reset the whole of a LUN: one at a time, wherever they write. */
-static bool slots_allow(const struct scheduler *scheduler, const struct span *reads,
-        const struct span *writes)
+static bool spans_allow(const struct spans *a, const struct spans *b)
+{
+    if (!uuid_is_none(&a->writes.root) && uuid_equal(&a->writes.root, &b->writes.root))
+        return false;
+    for (int i = 0; i < 2; i++)
+        if (span_meets(&a->writes, &b->reads[i]) ||
+                span_meets(&a->reads[i], &b->writes))
+            return false;
+    return true;
+}
+
+static bool slots_allow(const struct scheduler *scheduler, const struct spans *spans)
 {
     for (size_t i = 0; i < scheduler->slot_count; i++) {
         const struct slot *slot = &scheduler->slots[i];
-        if (!slot->ended &&
-                (uuid_equal(&slot->writes.root, &writes->root) ||
-                        span_meets(&slot->writes, reads) ||
-                        span_meets(&slot->reads, writes)))
+        if (!slot->ended && !spans_allow(&slot->spans, spans))
             return false;
     }
     return true;
 }
 
 static bool slot_add(struct scheduler *scheduler, const struct engine_plan *plan,
-        const struct scheduler_plan_of *of, const struct span *reads,
-        const struct span *writes)
+        const struct scheduler_plan_of *of, const struct spans *spans)
 {
     struct slot slot = { .id = plan->id,
         .of = *of,
-        .reads = *reads,
-        .writes = *writes,
+        .spans = *spans,
         .fresh = true,
         .limit = plan->limit,
         .pipe = plan->pipe,
@@ -444,7 +455,7 @@ static void job_begin(
         replica->sync_state = CIM_SYNC_RESYNC_IN_PROGRESS;
         replica_put(turn, replica, false);
     }
-    if (job->work != JOB_PREPARE)
+    if (job_writes(job))
         element_begin(turn, &job->target);
 }
 
@@ -472,7 +483,7 @@ static void job_start(struct scheduler *scheduler, struct clerk_turn *turn,
     if (plan.work == ENGINE_HOLD)
         of.kind = SCHEDULER_HOLD;
     of.replica = replica.id;
-    if (slot_add(scheduler, &plan, &of, &waiting->reads, &waiting->writes))
+    if (slot_add(scheduler, &plan, &of, &waiting->spans))
         job_begin(turn, &job, &replica);
     else
         turn->error = -ENOMEM;
@@ -485,9 +496,9 @@ static void jobs_start(struct scheduler *scheduler, struct clerk_turn *turn)
 
     while (at < scheduler->count && slots_of(scheduler, false) < cap && !turn->error) {
         struct waiting waiting = *scheduler->queue[at];
-        if (!slots_allow(scheduler, &waiting.reads, &waiting.writes) ||
+        if (!slots_allow(scheduler, &waiting.spans) ||
                 slot_find(scheduler, &waiting.id) ||
-                claim_is_taken(turn->service, &waiting.writes.root)) {
+                claim_is_taken(turn->service, &waiting.spans.writes.root)) {
             at++;
             continue;
         }
@@ -500,21 +511,21 @@ static void scan_start(struct clerk_turn *turn, struct store_replica *replica)
 {
     struct scheduler *scheduler = turn->service->scheduler;
     struct scheduler_plan_of of = { .kind = SCHEDULER_SCAN, .replica = replica->id };
-    struct span reads = { .from = 0 }, writes = { .from = 0 };
+    struct spans spans = { .writes = { .from = 0 } };
     struct engine_plan plan;
     struct job_ending ending = { .end = ENGINE_FAILED };
 
     if (turn->error || slot_find(scheduler, &replica->id) ||
             slots_of(scheduler, true) >= turn->service->options.max_jobs)
         return;
-    (void)span_of(turn, &replica->source, &reads);
-    (void)span_of(turn, &replica->id, &writes);
-    if (!slots_allow(scheduler, &reads, &writes) ||
-            claim_is_taken(turn->service, &writes.root))
+    (void)span_of(turn, &replica->source, &spans.reads[0]);
+    (void)span_of(turn, &replica->id, &spans.writes);
+    if (!slots_allow(scheduler, &spans) ||
+            claim_is_taken(turn->service, &spans.writes.root))
         return;
     if (!plan_build(turn, replica, NULL, &plan, &ending.fault))
         scan_ended(turn, &replica->id, &ending);
-    else if (slot_add(scheduler, &plan, &of, &reads, &writes))
+    else if (slot_add(scheduler, &plan, &of, &spans))
         scan_begun(turn, replica);
 }
 
@@ -532,18 +543,18 @@ static void hold_start(struct clerk_turn *turn, struct store_replica *replica)
 {
     struct scheduler *scheduler = turn->service->scheduler;
     struct scheduler_plan_of of = { .kind = SCHEDULER_HOLD, .replica = replica->id };
-    struct span reads = { .from = 0 }, writes = { .from = 0 };
+    struct spans spans = { .writes = { .from = 0 } };
     struct fault fault = { 0 };
     struct engine_plan plan;
 
-    (void)span_of(turn, &replica->source, &reads);
-    (void)span_of(turn, &replica->id, &writes);
+    (void)span_of(turn, &replica->source, &spans.reads[0]);
+    (void)span_of(turn, &replica->id, &spans.writes);
     if (!plan_build(turn, replica, NULL, &plan, &fault)) {
         replica_break(turn, replica, &fault);
         return;
     }
     plan.work = ENGINE_HOLD;
-    if (!slot_add(scheduler, &plan, &of, &reads, &writes))
+    if (!slot_add(scheduler, &plan, &of, &spans))
         turn->error = -ENOMEM;
 }
 
@@ -594,6 +605,7 @@ static void ring_start(struct service *service, struct slot *slot)
         .total = 0,
         .watermark = slot->plan->watermark,
         .verified = slot->plan->verified,
+        .differences = slot->plan->differences,
         .skipped = slot->plan->skipped,
         .equal = slot->plan->equal,
         .read = slot->plan->read,
@@ -706,7 +718,7 @@ bool scheduler_writes(struct service *service, const struct uuid *root)
     const struct scheduler *scheduler = service->scheduler;
 
     for (size_t i = 0; i < scheduler->slot_count; i++)
-        if (uuid_equal(&scheduler->slots[i].writes.root, root))
+        if (uuid_equal(&scheduler->slots[i].spans.writes.root, root))
             return true;
     return false;
 }

@@ -209,7 +209,14 @@ enum job_work {
     JOB_RESYNC, /* delta source -> target */
     JOB_RESTORE, /* delta target -> source */
     JOB_PREPARE, /* open and hold both ends */
+    JOB_VERIFY, /* read both ends, compare */
 };
+
+/** Does it write its target? */
+static inline bool job_writes(const struct store_job *job)
+{
+    return job->work != JOB_PREPARE && job->work != JOB_VERIFY;
+}
 
 /** Is a job in @state over? (7, 8, 9, 10) */
 bool job_is_over(int64_t state);
@@ -255,6 +262,15 @@ struct job_ending {
 /** End (or suspend) a job whose plan runs no more, and move its pair on. Puts both. */
 void job_end(struct clerk_turn *turn, struct store_job *job,
         const struct job_ending *ending);
+
+/* Verify (replica_verify.c): may a pair in @sync_state be verified, when its target is
+   Complete; has it a verify that is not over; what was found, into a row and out of it. */
+bool replica_verifiable(int64_t copy_type, int64_t sync_state);
+bool replica_is_verified(
+        struct store_reader *reader, const struct store_replica *replica);
+void differences_keep(struct store_job *job, const struct differences *found);
+void differences_of(const struct store_job *job, struct differences *found);
+void differences_render(struct writer *writer, const struct store_job *job);
 
 /** A new job of @replica (whose `job` it becomes; not put), state New; put. */
 void job_make(struct clerk_turn *turn, struct call *call, struct store_replica *replica,

@@ -109,8 +109,7 @@ struct store_job {
     int64_t lease, fence;
     int64_t time_before_removal; /* ms */
     uint64_t differ_bytes, differ_ranges; /* found by comparing, up to where it is */
-    char differences
-            [STORE_GOAL]; /* the first of them, JSON array, opaque here; "" none */
+    char differences[STORE_GOAL]; /* the first ranges, opaque here; "" none */
     uint64_t read; /* from either end, by all runs */
     uint64_t skipped_zero, skipped_equal; /* bytes; `skipped` is both */
     uint64_t verified; /* bytes read back and found equal */

@@ -202,6 +202,7 @@ def walk_replicas(service, source, replica):
     ask("PATCH", replica, {"CopyPriority": 9})
     for operation in ("Fracture", "Unquiesce", 4):
         ask("POST", replica + "/modify", {"Operation": operation}, {"Prefer": "wait=30"})
+    ask("POST", replica + "/verify", None, {"Prefer": "wait=30"})
     ask("POST", replica + "/modify", {"Operation": 14})
     ask("POST", replica + "/modify", {})
     for bad in ({}, {"SourceElement": source["Self"]},

@@ -164,7 +164,8 @@ Test(engine, verify_tells_the_first_difference)
     cr_assert(record.last.done == size - 1024 && record.last.watermark == size);
     const struct differences *found = &record.last.differences;
     cr_assert(found->bytes == 1024 && found->ranges == 2 && found->kept == 2);
-    cr_assert(found->first[0].offset == 9 * MIB + 1024 && found->first[0].length == 512);
+    cr_assert(
+            found->first[0].offset == 9 * MIB + 1024 && found->first[0].length == 512);
     cr_assert(found->first[1].offset == 12 * MIB && found->first[1].length == 512);
 }
 
