@@ -2,9 +2,11 @@
  * are not ours. Targets are full of garbage and larger than the source: what lies behind
  * the source's end, and outside an extent, must stay as it was. */
 #include <criterion/criterion.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "tests/service/world.h"
 #include "tests/support/expect.h"
@@ -217,5 +219,66 @@ Test(copies, qemu_reads_the_same_from_both_luns)
             world.tgt->port);
     snprintf(to, sizeof to, "iscsi://127.0.0.1:%u/" WORLD_TARGET "/2", world.tgt->port);
     expect_eq(run_program(compare), 0);
+    world_close(&world);
+}
+
+static void flip(const char *path, uint64_t at)
+{
+    unsigned char byte;
+    int fd = open(path, O_RDWR);
+
+    expect(fd >= 0 && pread(fd, &byte, 1, (off_t)at) == 1);
+    byte ^= (unsigned char)(1u << at % 8);
+    expect(pwrite(fd, &byte, 1, (off_t)at) == 1 && fsync(fd) == 0);
+    close(fd);
+}
+
+/* The pair is verified; its Differences, owned by the caller. */
+static json_t *verify(struct world *world, const char *target, bool equal)
+{
+    char path[WORLD_ID * 2];
+    json_t *answer, *job, *found;
+
+    snprintf(path, sizeof path, "/replicas/%s/verify", target);
+    answer = world_call(world, 202, "POST", path, NULL);
+    job = job_end(world, text_of(answer, "Job"), 60);
+    expect_eq(number_of(job, "JobState"), equal ? 7 : 10);
+    expect(strcmp(text_of(job, "MethodName"), "VerifyReplica") == 0);
+    found = json_incref(json_object_get(job, "Differences"));
+    json_decref(answer);
+    json_decref(job);
+    return found;
+}
+
+/* Behind everybody's back: in a pool's file, and in what a LUN is kept in. */
+Test(copies, a_verify_finds_a_flipped_bit_wherever_it_is)
+{
+    static const enum kind kinds[][2] = { { END_FILE, END_LUN },
+        { END_LUN_4K, END_FILE }, { END_FILE, END_FILE } };
+    uint64_t seed = seed_take("copies"), draw = seed, size = 6 * MIB;
+    struct world world;
+
+    world_open(&world, NULL);
+    world_tgt(&world);
+    next_lun = 1;
+    for (unsigned n = 0; n < sizeof kinds / sizeof *kinds; n++) {
+        const struct row row = { kinds[n][0], kinds[n][1], size, 0, 0, 4 };
+        uint64_t at = seed_below(&draw, size), block = n == 1 ? 4096 : 512;
+        char name[32], job[WORLD_ID * 2];
+        struct end ends[2];
+        for (unsigned i = 0; i < 2; i++) {
+            snprintf(name, sizeof name, "verify-%u-%u", n, i);
+            end_open(&world, kinds[n][i], size, name, i == 1, seed, &ends[i]);
+        }
+        attach(&world, &row, ends[0].id, ends[1].id, job);
+        job_completed(&world, job, 60);
+        json_decref(verify(&world, ends[1].id, true));
+        flip(ends[seed_below(&draw, 2)].path, at);
+        json_t *found = verify(&world, ends[1].id, false);
+        expect_eq(json_array_size(found), 1);
+        expect_eq(number_of(json_array_get(found, 0), "Offset"), at / block * block);
+        expect_eq(number_of(json_array_get(found, 0), "Length"), block);
+        json_decref(found);
+    }
     world_close(&world);
 }
