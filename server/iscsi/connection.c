@@ -519,7 +519,9 @@ void connection_try_free(struct connection *connection)
     free(connection);
     if (export) {
         admission_retry(export);
-        export_left(export);
+        export_left(
+                export); /* the hall is not empty before it is gone, and maybe gone then */
+    } else {
+        hall_connection_gone(hall);
     }
-    hall_connection_gone(hall);
 }
