@@ -421,6 +421,13 @@ void connection_flushed(struct connection *connection);
 /** RFC 7143 5.3.2: full feature phase begins. */
 void connection_open(struct connection *connection);
 
+/* -- frame.c ----------------------------------------------------------------------------- */
+
+/** The @index-th that is not wholly sent. */
+struct frame *frame_at(struct send *out, unsigned index);
+/** PDUs of what is queued, as many as there is room for. */
+void frames_make(struct connection *connection);
+
 /* -- send.c ------------------------------------------------------------------------------ */
 
 bool send_start(struct connection *connection);
@@ -440,10 +447,12 @@ enum verdict { TAKE, LATER, DROP };
 struct session *session_create(
         struct connection *connection, const struct login_result *result);
 void session_destroy(struct session *session);
-/** A header came: where does its data go? */
-enum verdict session_header(struct connection *connection);
-/** The whole PDU came. */
-void session_payload(struct connection *connection, bool damaged);
+/** True: the number is new and in the window. */
+bool session_number_fits(struct session *session, uint32_t cmdsn);
+/** It is here, with or without a task: what it and those behind it waited for, begins. */
+void session_number_arrived(struct session *session, uint32_t cmdsn, struct task *task);
+/** In the order of command numbers, or at once for immediate ones. */
+void request_start(struct task *task);
 uint32_t session_maxcmdsn(struct session *session);
 void session_reject(
         struct connection *connection, const uint8_t *header, enum pdu_reject reason);
@@ -466,6 +475,13 @@ void task_answer(struct task *task);
 void task_sent(struct task *task);
 struct task *session_task(struct session *session, const uint8_t *header);
 void task_state_set(struct task *task, enum task_state state);
+
+/* -- request.c: PDUs as they come -------------------------------------------------------- */
+
+/** A header came: where does its data go? */
+enum verdict session_header(struct connection *connection);
+/** The whole PDU came. */
+void session_payload(struct connection *connection, bool damaged);
 
 /* -- command.c: SCSI commands ------------------------------------------------------------ */
 
