@@ -148,9 +148,16 @@ struct api_export_session {
     uint64_t read_bytes, written_bytes;
 };
 
+/** Counters since it started; the first three are of now. */
+struct api_export_figures {
+    unsigned exports, sessions, connections;
+    uint64_t commands, read_bytes, written_bytes, logins_refused, connections_dropped;
+};
+
 /**
  * Who serves. Filled by main; any thread but loops and the clerk's; may wait as long as opening
- * the element takes, but serves(), sessions() and portal(), which every thread may ask.
+ * the element takes, but serves(), sessions(), portal() and figures(), which every thread may
+ * ask.
  */
 struct api_exporter {
     void *context;
@@ -164,6 +171,7 @@ struct api_exporter {
             struct api_export_session *sessions, size_t room);
     /** The address of portal @index; false: no more. */
     bool (*portal)(void *context, unsigned index, char *text, size_t room);
+    void (*figures)(void *context, struct api_export_figures *figures);
 };
 
 /** Before the first call is served; NULL: nobody. Borrowed until service_destroy(). */

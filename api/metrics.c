@@ -1,6 +1,6 @@
 /* api/metrics.c - figures as Prometheus text: families of relationships, jobs, copies,
- * the store, the pools. No label has more values than there are relationships or
- * pools. */
+ * the store, the pools, the iSCSI target. No label has more values than there are
+ * relationships or pools. */
 #include "api/metrics.h"
 
 #include <inttypes.h>
@@ -338,6 +338,33 @@ static void pools_print(FILE *to, struct service *service)
                     options->pools[i].name, figures.remaining);
 }
 
+static void exports_print(FILE *to, struct service *service)
+{
+    const struct api_exporter *exporter = service->exporter;
+    struct api_export_figures figures = { 0 };
+
+    if (!exporter)
+        return;
+    exporter->figures(exporter->context, &figures);
+    single(to, "replicad_target_exports", "gauge", "Elements that the target serves.",
+            figures.exports);
+    single(to, "replicad_target_sessions", "gauge", "Sessions of hosts.",
+            figures.sessions);
+    single(to, "replicad_target_connections", "gauge",
+            "Connections of hosts, those that log in among them.", figures.connections);
+    single(to, "replicad_target_commands_total", "counter",
+            "SCSI commands of hosts that were taken.", figures.commands);
+    single(to, "replicad_target_read_bytes_total", "counter", "Bytes that hosts read.",
+            figures.read_bytes);
+    single(to, "replicad_target_written_bytes_total", "counter",
+            "Bytes that hosts wrote.", figures.written_bytes);
+    single(to, "replicad_target_logins_refused_total", "counter",
+            "Logins that were refused.", figures.logins_refused);
+    single(to, "replicad_target_connections_dropped_total", "counter",
+            "Connections that the target ended for what the peer did or did not do.",
+            figures.connections_dropped);
+}
+
 static bool rows_print(FILE *to, struct service *service)
 {
     struct store_reader *reader = store_reader_take(service->store, READER_MS);
@@ -373,6 +400,7 @@ char *api_metrics(struct service *service, size_t *length)
     good = rows_print(to, service);
     if (good) {
         engine_print(to, service);
+        exports_print(to, service);
         pools_print(to, service);
     }
     if (fclose(to) == 0 && good)

@@ -277,6 +277,22 @@ static bool on_portal(void *context, unsigned index, char *text, size_t room)
     return exports_address(context, index, text, room);
 }
 
+static void on_figures(void *context, struct api_export_figures *figures)
+{
+    struct exports *exports = context;
+    struct iscsi_figures found;
+
+    iscsi_target_figures(exports->target, &found);
+    *figures = (struct api_export_figures){ .exports = found.exports,
+        .sessions = found.sessions,
+        .connections = found.connections,
+        .commands = found.commands,
+        .read_bytes = found.read_bytes,
+        .written_bytes = found.written_bytes,
+        .logins_refused = found.logins_refused,
+        .connections_dropped = found.connections_dropped };
+}
+
 /* -- trying again -------------------------------------------------------------------------------- */
 
 static bool again_wait(struct exports *exports)
@@ -365,7 +381,7 @@ struct exports *exports_start(struct service *service, const char *const *addres
     }
     exports->service = service;
     exports->exporter = (struct api_exporter){ exports, on_publish, on_withdraw,
-        on_serves, on_sessions, on_portal };
+        on_serves, on_sessions, on_portal, on_figures };
     locks_init(exports);
     if (target_start(exports, addresses, count, prefix, fault) == 0) {
         service_export_by(service, &exports->exporter);

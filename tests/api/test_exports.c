@@ -92,8 +92,14 @@ static bool fake_portal(void *context, unsigned index, char *text, size_t room)
     return index == 0;
 }
 
+static void fake_figures(void *context, struct api_export_figures *figures)
+{
+    expect_eq(context, &fake);
+    *figures = (struct api_export_figures){ 1, 2, 3, 4, 5, 6, 7, 8 };
+}
+
 static const struct api_exporter exporter = { &fake, fake_publish, fake_withdraw,
-    fake_serves, fake_sessions, fake_portal };
+    fake_serves, fake_sessions, fake_portal, fake_figures };
 
 static void begin(void)
 {
