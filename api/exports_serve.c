@@ -56,11 +56,11 @@ struct serving {
     struct api_export export;
 };
 
-static void serving_free(struct serving **serving)
+static void serving_free(struct serving *serving)
 {
-    if (*serving)
-        explicit_bzero(&(*serving)->chap, sizeof((*serving)->chap));
-    free(*serving);
+    if (serving)
+        explicit_bzero(&serving->chap, sizeof(serving->chap));
+    free(serving);
 }
 
 /** @row with its element, its credentials and what was kept of reservations. */
@@ -97,18 +97,23 @@ int export_serve_row(
         struct service *service, const struct store_export *row, struct fault *fault)
 {
     const struct api_exporter *exporter = service->exporter;
-    struct serving *serving scoped(serving_free) = calloc(1, sizeof(*serving));
     struct store_reader *reader;
+    struct serving *serving;
     int result;
 
     if (!exporter)
         return fault_set(fault, -ENODEV, "%s", absent);
-    if (!serving || !(reader = store_reader_take(service->store, 5000)))
-        return fault_set(fault, -ENOMEM, "out of memory or of readers");
-    result = serving_fill(service, reader, row, serving, fault);
+    reader = store_reader_take(service->store, 5000);
+    if (!reader)
+        return fault_set(fault, -EAGAIN, "every reader of the database is taken");
+    serving = calloc(1, sizeof(*serving));
+    result = serving ? serving_fill(service, reader, row, serving, fault)
+                     : fault_set(fault, -ENOMEM, "out of memory");
     store_reader_give(service->store, reader);
-    return result ? result
-                  : exporter->publish(exporter->context, &serving->export, fault);
+    if (result == 0)
+        result = exporter->publish(exporter->context, &serving->export, fault);
+    serving_free(serving);
+    return result;
 }
 
 /* -- at start -------------------------------------------------------------------------------- */
