@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "server/iscsi/pdu.h"
+#include "server/iscsi/scsi_inside.h"
 #include "tests/server/iscsi/scsi_rig.h"
 #include "tests/support/expect.h"
 #include "tests/support/seed.h"
@@ -345,6 +346,24 @@ Test(scsi_io, write_and_verify_writes_through_and_reads_back)
     end();
 }
 
+Test(scsi_io, what_was_verified_is_on_the_medium)
+{
+    uint64_t chance = 1;
+    uint8_t cdb[16];
+
+    make(RIG_THIN);
+    fill(big, 4 * BLOCK, 4);
+    for (uint8_t check = 0; check < 2; check++) {
+        rig_lba16(cdb, 0x8e, 8u * check, 4);
+        cdb[1] = (uint8_t)(check << 1);
+        expect_eq(rig_put(&rig, 0, &sense, big, 4 * BLOCK, cdb, 16), SCSI_GOOD);
+    }
+    memory_disk_cut(rig.disk, (uint64_t(*)(void *))seed_next, &chance);
+    expect(memcmp(disk_at(0), big, 4 * BLOCK) == 0);
+    expect(memcmp(disk_at(8), big, 4 * BLOCK) == 0);
+    end();
+}
+
 Test(scsi_io, prefetch_is_checked_and_claims_nothing)
 {
     uint8_t cdb[16];
@@ -433,6 +452,50 @@ Test(scsi_io, unmap_checks_all_before_it_does_any)
     expect_eq(sense, SENSE(5, 0x2400)); /* ANCHOR */
     expect_eq(*disk_at(3), 'a');
     expect_eq(counts().seen[BLOCK_DISCARD], 0);
+    end();
+}
+
+Test(scsi_io, unmap_of_too_much_is_refused)
+{
+    static uint64_t whole[9][2];
+    static uint8_t list[256];
+
+    make(RIG_THIN);
+    for (unsigned i = 0; i < 9; i++)
+        whole[i][1] = 131072;
+    unmap(list, unmap_list(list, 9, (const uint64_t(*)[2])whole));
+    expect_eq(sense, SENSE(5, 0x2600));
+    unmap(list, unmap_list(list, 8, (const uint64_t(*)[2])whole));
+    expect_eq(sense, 0);
+    end();
+}
+
+Test(scsi_io, written_through_means_flushed_behind_a_discard)
+{
+    static const uint64_t range[][2] = { { 3, 5 } };
+    uint8_t list[24], zeros[BLOCK] = { 0 };
+
+    make(RIG_THIN);
+    rig.unit->write_through = true;
+    unmap(list, unmap_list(list, 1, range));
+    expect_eq(counts().seen[BLOCK_FLUSH], 1);
+    rig_put(&rig, 0, &sense, zeros, BLOCK, CDB(0x41, 0x08, 0, 0, 0, 9, 0, 0, 4, 0));
+    expect_eq(sense, 0);
+    expect_eq(counts().seen[BLOCK_FLUSH], 2);
+    end();
+}
+
+Test(scsi_io, zeros_are_written_where_a_discard_leaves_garbage)
+{
+    uint8_t zeros[BLOCK] = { 0 };
+
+    make(BLOCK_VOLATILE | BLOCK_CAN_DISCARD);
+    memset(disk_at(0), 'a', 8 * BLOCK);
+    rig_put(&rig, 0, &sense, zeros, BLOCK, CDB(0x41, 0x08, 0, 0, 0, 2, 0, 0, 4, 0));
+    expect_eq(sense, 0);
+    for (unsigned i = 2; i < 6; i++)
+        expect(memcmp(disk_at(i), zeros, BLOCK) == 0);
+    expect_eq(*disk_at(6), 'a');
     end();
 }
 

@@ -442,6 +442,23 @@ Test(scsi_reserve, preempt_of_an_all_registrants_type)
     }
 }
 
+Test(scsi_reserve, the_last_registrant_may_put_himself_out)
+{
+    uint64_t key;
+
+    make();
+    asker = 2;
+    out(0, IGNORE, 0, 0, 0x77);
+    out(1, IGNORE, 0, 0, 0x77);
+    out(0, RESERVE, 7, 0x77, 0);
+    expect_eq(out(0, PREEMPT, 7, 0x77, 0x77), SCSI_GOOD);
+    expect_eq(held(&key), 0);
+    expect_eq(key_count(), 0);
+    expect_eq(attention(0), 0);
+    expect_eq(attention(1), SENSE(6, 0x2a05));
+    end();
+}
+
 Test(scsi_reserve, preempt_and_abort_ends_the_commands_first)
 {
     struct rig_task victim, bystander, own, preempt;

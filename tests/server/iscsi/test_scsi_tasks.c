@@ -445,6 +445,31 @@ Test(scsi_tasks, nothing_overlaps_a_locked_range)
     end();
 }
 
+Test(scsi_tasks, a_lock_waits_for_what_is_under_way)
+{
+    struct rig_task writer, compare;
+    static uint8_t data[2 * BLOCK];
+    uint8_t cdb[16] = { 0x89, 0, 0, 0, 0, 0, 0, 0, 0, 10, 0, 0, 0, 1 };
+
+    rig_make(&rig,
+            &(struct rig_options){ .seed = 1,
+                    .plan_count = 1,
+                    .plans = { { .op = BLOCK_WRITE, .delay_ms = 1000, .times = 1 } } });
+    write_task(&writer, 0, 8, 4);
+    rig_submit(&writer);
+    while (!rig.device->in_flight)
+        expect(loop_turn(rig.loop));
+    rig_command(&rig, &compare, 1, cdb, 16);
+    rig_out(&compare, data, sizeof data);
+    rig_submit(&compare);
+    rig_settle(&rig);
+    expect(!writer.done);
+    expect_eq(block_faulty_counts(rig.device).seen[BLOCK_READ], 0);
+    expect(rig_wait(&compare));
+    expect(writer.done);
+    end();
+}
+
 /* -- failures ------------------------------------------------------------------------ */
 
 static void fail_once(int op, int error)
