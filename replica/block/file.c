@@ -234,6 +234,10 @@ static int file_inspect(struct file_opening *opening, struct fault *fault)
             (unsigned long long)status.st_ino);
     changed_format(&status, opening->identity.changed);
     ways_choose(file);
+    /* Of a sync that failed the kernel may keep the pages as if they were clean: what is
+       compared or verified shall come from the disk, not from them. */
+    if (spec->writable)
+        (void)posix_fadvise(file->fd, 0, 0, POSIX_FADV_DONTNEED);
     return 0;
 }
 
