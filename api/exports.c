@@ -106,6 +106,7 @@ void export_render_in(struct call *call, struct store_reader *reader,
 struct standing {
     struct call *call;
     struct store_reader *reader;
+    const struct uuid *but; /* NULL: none stands beside itself */
     const char *what, *pointer;
     bool refused;
 };
@@ -117,7 +118,8 @@ static bool standing_each(void *context, const struct store_element *element)
     struct store_export row;
     char path[64];
 
-    if (store_get(standing->reader, STORE_EXPORT, element->id.text, &row) != 0 ||
+    if ((standing->but && uuid_equal(standing->but, &element->id)) ||
+            store_get(standing->reader, STORE_EXPORT, element->id.text, &row) != 0 ||
             row.read_only)
         return true;
     (void)snprintf(path, sizeof(path), "/elements/%s/export", row.id.text);
@@ -138,6 +140,20 @@ bool claims_export(struct call *call, struct store_reader *reader,
         .reader = reader,
         .pointer = pointer,
         .what = "what would be written is exported read-write: hosts write it" };
+
+    element_overlaps(reader, element, standing_each, &standing);
+    return !standing.refused;
+}
+
+/** Two exports of the same bytes would know nothing of each other's reservations. */
+static bool export_alone(struct call *call, struct store_reader *reader,
+        const struct store_element *element)
+{
+    struct standing standing = { .call = call,
+        .reader = reader,
+        .but = &element->id,
+        .pointer = "/ReadOnly",
+        .what = "some of its bytes are exported read-write already" };
 
     element_overlaps(reader, element, standing_each, &standing);
     return !standing.refused;
@@ -265,7 +281,9 @@ static bool export_take(struct export_work *work)
 /** A pair's target is written by its copies, and a source while it is restored. */
 static bool export_allowed(struct export_work *work, struct store_reader *reader)
 {
-    return work->row.read_only || claims_served(work->call, reader, &work->element);
+    return work->row.read_only ||
+            (claims_served(work->call, reader, &work->element) &&
+                    export_alone(work->call, reader, &work->element));
 }
 
 /** What is there, and whether it may be exported so. */

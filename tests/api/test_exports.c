@@ -366,6 +366,29 @@ Test(exports, what_hosts_write_is_no_target)
     answer_release(&answer);
 }
 
+Test(exports, the_same_bytes_are_written_through_one_export)
+{
+    struct answer answer;
+    char extent[37];
+
+    answer = rig_callf(&rig, API_ELEMENT_CREATE, (struct asked){ 0 },
+            "{\"Type\":\"StorageExtent\",\"Of\":\"/elements/%s\",\"Offset\":0,"
+            "\"Size\":65536}",
+            volume);
+    expect_answer(&answer, MADE, 0);
+    strcpy(extent, answer_text(&answer, "Id"));
+    answer_release(&answer);
+    exported(volume, "{\"Initiators\":[\"*\"]}");
+    answer = put(extent, "{\"Initiators\":[\"*\"]}");
+    expect_answer(&answer, IN_USE, 6);
+    holder_is(&answer, volume);
+    answer_release(&answer);
+    exported(extent, "{\"Initiators\":[\"*\"],\"ReadOnly\":true}");
+    answer = put(volume, "{\"Initiators\":[\"iqn.2026-11.example:a\"]}");
+    expect_answer(&answer, DONE, -1); /* itself is in nobody's way */
+    answer_release(&answer);
+}
+
 Test(exports, what_a_pair_writes_is_exported_read_only)
 {
     struct answer answer = attach(volume, other);
