@@ -178,6 +178,7 @@ static void hangs(unsigned disk, int op, const char *words)
     struct bench_record record;
 
     hang(disk, op);
+    plan.limit = 12 * MIB; /* so that it is seen to go on before it is done */
     record = bench_run(&bench, &plan);
     expect_done(&record);
     expect_equal(0, 1);
@@ -205,6 +206,7 @@ Test(manners, a_target_that_stays_away_is_named_with_its_last_words)
     disks[1].faults[0] = (struct block_fault_plan){
         .op = BLOCK_WRITE, .after = 6, .error = -ENOTCONN, .lose = true
     };
+    plan.limit = 12 * MIB;
     disks[1].fault_count = 1;
     disks[1].refuse = 6; /* three seconds at least */
     record = bench_run(&bench, &plan);
