@@ -333,7 +333,7 @@ static bool paced(struct copy *copy)
 static bool may_start(const struct copy *copy)
 {
     return copy->result == 0 && copy->stop == COPY_GO_ON &&
-            copy->cursor < copy->total && copy->idle && copy->busy < copy->window &&
+            copy->cursor < copy->total && copy->idle && copy->busy < copy->flow.now &&
             !ledger_full(&copy->ledger);
 }
 
@@ -370,6 +370,9 @@ static uint64_t pass_piece_max(const struct copy *copy)
         most = min_u64(most, copy->source->max_transfer);
     if (copy->target->max_transfer)
         most = min_u64(most, copy->target->max_transfer);
+    /* Between two that exchange bursts, requests of one burst wait least for one another. */
+    if (copy->source->burst && copy->target->burst)
+        most = min_u64(most, min_u64(copy->source->burst, copy->target->burst));
     most -= most % copy->step;
     return most ? most : copy->step;
 }
@@ -535,12 +538,19 @@ static unsigned window_choose(const struct copy *copy, unsigned window)
         useful = window;
     if (useful < 2)
         return 2; /* one reads while the other writes */
-    return useful < COPY_SLOTS ? useful : COPY_SLOTS;
+    return useful < COPY_WINDOW ? useful : COPY_WINDOW;
+}
+
+/* Shares of what is limited by the way alone stay what the windows make them. */
+static unsigned flow_most(const struct copy *copy)
+{
+    return 2 * copy->window;
 }
 
 void copy_set_window(struct copy *copy, unsigned window, unsigned share)
 {
     copy->window = window_choose(copy, window);
+    flow_set(&copy->flow, copy->window, flow_most(copy));
     copy->throttle.share = share ? share : SHARE_WHOLE;
     kick(copy);
 }
@@ -550,6 +560,7 @@ static bool slots_init(struct copy *copy)
     /* Room for any window that is asked for later: what is not used is not there. */
     copy->slot_count = COPY_SLOTS;
     copy->window = window_choose(copy, copy->options.window);
+    flow_set(&copy->flow, copy->window, flow_most(copy));
     copy->arena = aligned_alloc(ALIGNMENT, (size_t)copy->slot_count * COPY_CHUNK);
     if (!copy->arena)
         return false;

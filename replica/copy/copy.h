@@ -53,7 +53,8 @@ struct copy_options {
     uint64_t skipped, equal, written; /* as figures of the runs before */
     bool target_zero; /* proven zero from the watermark on */
     bool verify; /* read both back after the last flush */
-    unsigned window; /* requests in flight; 0: what suits the devices (at most 8) */
+    unsigned window; /* pieces under way; 0: what suits the devices. At most 8; twice as many,
+                        while that costs no time */
     uint64_t limit; /* bytes a second, 0 none */
     struct meter *meters[METERS_SHARED]; /* limits shared with others; borrowed; NULL */
     unsigned share; /* 1 to SHARE_WHOLE of what is shared; 0: the whole */

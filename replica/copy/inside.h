@@ -16,6 +16,7 @@
 #include <assert.h>
 
 #include "replica/copy/copy.h"
+#include "replica/copy/flow.h"
 #include "replica/copy/ledger.h"
 #include "replica/copy/map.h"
 #include "replica/copy/throttle.h"
@@ -26,7 +27,8 @@ enum {
     COPY_CHUNK = 512 << 10,
     COPY_GRAIN = 64 << 10, /* bytes: what is found zero, or different, by itself */
     COPY_GRAINS = COPY_CHUNK / COPY_GRAIN,
-    COPY_SLOTS = 8,
+    COPY_WINDOW = 8, /* pieces under way, at least */
+    COPY_SLOTS = 2 * COPY_WINDOW,
     COPY_BLOCK = 512 /* bytes: what differs is told in these, or in larger units */
 };
 
@@ -61,6 +63,7 @@ struct slot {
     struct slot *next_idle;
     struct piece piece;
     unsigned entry; /* in the ledger */
+    struct instant began;
     unsigned pending; /* requests, or runs, in flight */
     bool failed; /* one of them failed: the piece is not finished */
     bool differs; /* VERIFY: not equal, and not its turn yet to be looked at */
@@ -129,7 +132,8 @@ struct copy {
 
     uint8_t *arena; /* the slots' buffers */
     unsigned slot_count;
-    unsigned window; /* how many of them may be busy */
+    unsigned window; /* how many of them may be busy, at least */
+    struct flow flow; /* and now */
     struct slot slots[COPY_SLOTS];
 };
 

@@ -68,6 +68,8 @@ static void slot_end(struct slot *slot)
 
     if (!slot->failed) {
         slot_note(slot);
+        if (!slot->piece.source_zero && slot->piece.length == copy->piece_max)
+            flow_note(&copy->flow, loop_now(copy->loop).ns - slot->began.ns);
         ledger_finish(&copy->ledger, slot->entry, slot->piece.length - slot->written,
                 slot->equal, slot->written);
     }
@@ -438,6 +440,7 @@ void slot_start(struct slot *slot, const struct piece *piece, unsigned entry)
 
     slot->piece = *piece;
     slot->entry = entry;
+    slot->began = loop_now(copy->loop);
     slot->failed = false;
     slot->written = slot->equal = 0;
     copy->busy++;
