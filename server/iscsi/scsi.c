@@ -404,13 +404,12 @@ static void clear_announce(struct scsi_nexus *by, const struct scsi_reset_wait *
             nexus_attention(task->nexus, SENSE_COMMANDS_CLEARED);
 }
 
-static void unit_reset(struct scsi_nexus *nexus, enum scsi_reset what)
+/* Every session hears of it, who asked for it too (SAM-5 6.3.3). */
+static void unit_reset(struct scsi_unit *unit, enum scsi_reset what)
 {
-    struct scsi_unit *unit = nexus->unit;
-
     unit->descriptor_sense = unit->write_protect = unit->write_through = false;
     reserve_reset(unit);
-    unit_attention(unit, nexus,
+    unit_attention(unit, NULL,
             what == SCSI_LOGICAL_UNIT_RESET ? SENSE_UNIT_RESET : SENSE_TARGET_RESET);
 }
 
@@ -426,7 +425,7 @@ void scsi_reset(
     if (what == SCSI_CLEAR_TASK_SET)
         clear_announce(nexus, wait);
     if (what == SCSI_LOGICAL_UNIT_RESET || what == SCSI_TARGET_WARM_RESET)
-        unit_reset(nexus, what);
+        unit_reset(unit, what);
     for (struct scsi_task *task = unit->first; task; task = task->next)
         if (reset_concerns(wait, task))
             scsi_abort(task);

@@ -211,7 +211,7 @@ void scsi_abort(struct scsi_task *task);
 enum scsi_reset {
     SCSI_ABORT_TASK_SET, /* tasks of this nexus */
     SCSI_CLEAR_TASK_SET, /* tasks of all; others hear 2Fh/00h */
-    SCSI_LOGICAL_UNIT_RESET, /* all; RESERVE(6) released; others hear 29h/03h */
+    SCSI_LOGICAL_UNIT_RESET, /* all; RESERVE(6) released; all sessions hear 29h/03h */
     SCSI_TARGET_WARM_RESET, /* the same, 29h/02h */
 };
 

@@ -562,6 +562,7 @@ Test(scsi_reserve, reserve_6_goes_with_its_session_or_a_reset)
     expect_eq(six(1, 0x16), SCSI_GOOD);
     rig_reset(&rig, 2, SCSI_LOGICAL_UNIT_RESET);
     expect_eq(attention(1), SENSE(6, 0x2903));
+    expect_eq(attention(2), SENSE(6, 0x2903));
     expect_eq(six(2, 0x16), SCSI_GOOD);
     end();
 }
