@@ -521,6 +521,12 @@ def target_copy(world):
     bench_target.copy(world, compare)
 
 
+@case
+def target_hostile(world):
+    """a healthy session's IOPS with a hostile initiator beside it"""
+    bench_target.hostile(world, goal, say)
+
+
 # -- the API -----------------------------------------------------------------------------
 
 class NodePeer:

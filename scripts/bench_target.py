@@ -6,8 +6,10 @@ of a CPU, so it bounds what a fast target can show; CPU a request is of the targ
 import os
 import re
 import statistics
+import subprocess
+import time
 
-from bench_world import MIB, ROOT, Daemon, Tgt, run, spread
+from bench_world import MIB, ROOT, Daemon, Tgt, process_cpu, run, spawn, spread
 
 SECONDS = 3
 
@@ -119,3 +121,67 @@ def copy(world, compare):
     compare(world, "target-copy", lambda: world.timed(copier, lambda: copier.attach(*ours)),
             "the same copy between two tgtds",
             lambda: world.timed(copier, lambda: copier.attach(*theirs)), 1.0)
+
+
+# -- a hostile initiator beside a healthy one --------------------------------------------
+
+HOSTILE = os.path.join(ROOT, "scripts/bench.peer/hostile.py")
+
+
+class Beside:
+    """hostile.py while something is measured; @share: of a CPU, that it took."""
+
+    def __init__(self, *words):
+        self.process = spawn(["python3", HOSTILE, *map(str, words)], stdout=subprocess.PIPE)
+        self.share = 0.0
+
+    def __enter__(self):
+        if self.process.stdout.readline() != b"under way\n":
+            raise RuntimeError("the hostile initiator does not start")
+        self.began, self.used = time.monotonic(), process_cpu(self.process.pid)
+        return self
+
+    def __exit__(self, *_):
+        alive = self.process.poll() is None
+        if alive:
+            self.share = ((process_cpu(self.process.pid) - self.used) /
+                          (time.monotonic() - self.began))
+        self.process.kill()
+        self.process.wait()
+        if not alive:
+            raise RuntimeError("the hostile initiator gave up")
+
+
+def hostile(world, goal, say):
+    """A hostile client takes CPU as such, which on few CPUs is taken from the healthy one: the
+    goal is for the healthy session beside it against beside a process that takes as much CPU
+    and talks to nobody. Against alone is told too."""
+    world.size = min(world.size, 256 * MIB)
+    daemon, load = Daemon(world), Load(world)
+    world.file("mine", directory=daemon.pool)
+    url = daemon.export(daemon.element("pool:default/mine"))
+    other = daemon.export(daemon.call("POST", "/elements", {
+        "Type": "StorageVolume", "Pool": "default", "Size": MIB})["Id"])
+    address, port = daemon.iscsi.rsplit(":", 1)
+    words = ("read", "random", 4096, 32)
+
+    def rate():
+        return load.run(daemon, url, words)[0]
+
+    rate()
+    for kind in ("logins", "nops", "immediates", "connects"):
+        against_busy, against_alone, shares = [], [], []
+        for _ in range(world.pairs):
+            alone = rate()
+            with Beside(address, port, other.split("/")[3], kind) as enemy:
+                beside = rate()
+            with Beside("busy", f"{enemy.share:.3f}"):
+                neighbour = rate()
+            against_busy.append(beside / neighbour)
+            against_alone.append(beside / alone)
+            shares.append(enemy.share)
+        say(f"target-hostile, {kind}: " +
+            goal("target-hostile", f"{kind}, of the IOPS beside a busy process", against_busy,
+                 ">=", 0.8) +
+            f"; of those alone {spread(against_alone)}; it took {spread(shares)} of a CPU")
+    say(f"  peak memory {daemon.peak():.0f} MiB")
