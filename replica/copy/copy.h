@@ -53,7 +53,8 @@ struct copy_options {
     uint64_t skipped, equal, written; /* as figures of the runs before */
     bool target_zero; /* proven zero from the watermark on */
     bool verify; /* read both back after the last flush */
-    unsigned window; /* pieces under way; 0: what suits the devices. At most 8; twice as many,
+    unsigned
+            window; /* pieces under way; 0: what suits the devices. At most 8; twice as many,
                         while that costs no time */
     uint64_t limit; /* bytes a second, 0 none */
     struct meter *meters[METERS_SHARED]; /* limits shared with others; borrowed; NULL */
