@@ -321,6 +321,8 @@ struct portal {
     int fd;
     struct sockaddr_storage address;
     struct loop_watch watch;
+    struct instant told; /* a refusal was logged last */
+    unsigned untold; /* refusals since */
 };
 
 struct iscsi_target {

@@ -13,7 +13,7 @@
 
 enum {
     BACKLOG = 128,
-    ACCEPTS = 16, /* a turn, of each portal: others want to be heard too */
+    ACCEPTS = 2, /* a turn, of each portal: who is in already is heard in between */
     KEEPALIVE_S = 15, /* of silence, then as often again, then the connection is lost */
 };
 
@@ -135,6 +135,20 @@ static void guest_enter(
     connection_watch(connection);
 }
 
+/* At most a line a second: a flood is not to fill a disk. */
+static void refusal_tell(struct portal *portal, const char *host, const char *why)
+{
+    struct instant now = loop_now(portal->target->halls[0].loop);
+
+    portal->untold++;
+    if (portal->told.ns && instant_ms_until(portal->told, now) < 1000)
+        return;
+    log_plain(LOG_WARN, "iscsi-connection-refused", "%s: %s (%u since the last line)",
+            host, why, portal->untold);
+    portal->told = now;
+    portal->untold = 0;
+}
+
 static bool guest_accept(struct portal *portal)
 {
     struct sockaddr_storage peer = { 0 };
@@ -151,7 +165,7 @@ static bool guest_accept(struct portal *portal)
     if (why) { /* without a word: a flood is not to be answered */
         atomic_fetch_add_explicit(
                 &portal->target->logins_refused, 1, memory_order_relaxed);
-        log_plain(LOG_WARN, "iscsi-connection-refused", "%s: %s", host, why);
+        refusal_tell(portal, host, why);
         (void)close(fd);
         return true;
     }
