@@ -40,9 +40,8 @@ static const struct ability abilities[] = {
                     ACTION_PIPE_CREATION },
             { 2, 4 }, true, "Scan", "Fuzzy", NULL },
     { CIM_COPY_SYNC, 3, "Sync", { 0 }, { 0 }, { 0 }, false, NULL, NULL,
-            "The source's writes must pass through our iSCSI target, which this build "
-            "does "
-            "not have" },
+            "It needs a mirror in the source's write path, which this build does not "
+            "have" },
     { CIM_COPY_UNSYNC_ASSOC, 4, "UnSyncAssoc-Full",
             { ACTION_LOCAL_CREATION, ACTION_LOCAL_ATTACHMENT },
             { ACTION_LOCAL_CREATION, ACTION_LOCAL_MODIFICATION }, { 2 }, true, "None",
@@ -201,7 +200,7 @@ static void render(struct writer *writer, struct service *service)
     for (size_t i = 0; i < sizeof(types) / sizeof(*types); i++)
         writer_text(writer, NULL, types[i]);
     writer_end(writer);
-    writer_flag(writer, "Exports", false);
+    writer_flag(writer, "Exports", service->exporter != NULL);
     render_pools(writer, service);
     render_portals(writer, &service->options);
     render_limits(writer, service);

@@ -160,7 +160,7 @@ static bool pair_same(struct attach *attach)
         return true;
     if (attach->input.copy_type == CIM_COPY_SYNC &&
             replica->copy_type == CIM_COPY_ASYNC)
-        return copy_type_built(attach->call, CIM_COPY_SYNC, &replica->source);
+        return copy_type_built(attach->call, CIM_COPY_SYNC);
     if (attach->input.copy_type == CIM_COPY_ASYNC &&
             replica->copy_type == CIM_COPY_SYNC)
         return true;
@@ -283,8 +283,7 @@ static bool attach_check(struct attach *attach, bool *exists)
     if (good && !*exists) {
         memset(replica, 0, sizeof(*replica));
         good = attach_fits(attach) && attach_remote(attach) &&
-                copy_type_built(
-                        attach->call, attach->input.copy_type, &attach->source.id) &&
+                copy_type_built(attach->call, attach->input.copy_type) &&
                 attach_pipe(attach, reader) && attach_claims(attach, reader);
     }
     store_reader_give(attach->call->service->store, reader);

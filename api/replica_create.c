@@ -102,7 +102,7 @@ static bool create_source(struct create *create, struct store_reader *reader)
     if (store_get(reader, STORE_ELEMENT, create->input.source, &create->source))
         return refuse(create, API_NO_REFERENCE, CIM_INVALID_PARAMETER, "/SourceElement",
                 "there is no such element");
-    return copy_type_built(create->call, create->input.copy_type, &create->source.id) &&
+    return copy_type_built(create->call, create->input.copy_type) &&
             claims_source(create->call, reader, &create->source, NULL);
 }
 

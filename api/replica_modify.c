@@ -321,7 +321,7 @@ static bool do_unquiesce(struct modify *modify, struct clerk_turn *turn)
 static bool do_reset_to_sync(struct modify *modify, struct clerk_turn *turn)
 {
     (void)turn;
-    return copy_type_built(modify->call, CIM_COPY_SYNC, &modify->replica.source);
+    return copy_type_built(modify->call, CIM_COPY_SYNC);
 }
 
 static bool do_reset_to_async(struct modify *modify, struct clerk_turn *turn)

@@ -247,19 +247,15 @@ bool copy_type_check(struct call *call, int64_t copy_type)
     return false;
 }
 
-bool copy_type_built(struct call *call, int64_t copy_type, const struct uuid *source)
+bool copy_type_built(struct call *call, int64_t copy_type)
 {
     if (copy_type != CIM_COPY_SYNC)
         return true;
     outcome_fail(call->outcome, API_NOT_SUPPORTED, CIM_NOT_SUPPORTED,
-            "Sync needs the source's writes to pass through this service: the source "
-            "is "
-            "not exported by its target");
-    outcome_pointer(
-            call->outcome, "/SourceElement", "not exported by this service's target");
-    outcome_remedy(call->outcome,
-            "PUT /elements/%s/export, once this build has its iSCSI target",
-            source->text);
+            "Sync needs a mirror in the source's write path: this build serves "
+            "elements "
+            "over iSCSI, and does not mirror what hosts write");
+    outcome_pointer(call->outcome, "/CopyType", "2 Async is kept up by scans");
     return false;
 }
 

@@ -415,7 +415,7 @@ bool element_overlap(const struct store_element *a, const struct store_element *
 /** Sync 1, reserved 5, vendor 1: false when the outcome says so. */
 bool copy_type_check(struct call *call, int64_t copy_type);
 /** CopyType 3 is not: 1, with what is missing. */
-bool copy_type_built(struct call *call, int64_t copy_type, const struct uuid *source);
+bool copy_type_built(struct call *call, int64_t copy_type);
 /** 0 or 4096 with its job, as both methods and ModifySynchronization answer. @job may be none. */
 void replica_answer(struct call *call, const struct uuid *replica,
         const struct uuid *job, bool target);

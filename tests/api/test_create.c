@@ -215,7 +215,7 @@ Test(create, each_wrong_word_has_its_code_and_its_row)
             source, source);
     refused(body, "NO_REFERENCE", 5, "/TargetSettingGoal");
     snprintf(body, sizeof(body), "{\"SourceElement\":\"%s\",\"CopyType\":3}", source);
-    refused(body, "NOT_SUPPORTED", 1, "/SourceElement");
+    refused(body, "NOT_SUPPORTED", 1, "/CopyType");
     refused("{\"a\":1,\"a\":2}", "MALFORMED", -1, NULL);
     expect_eq(results_count(&rig, "CreateReplica", 1), 1);
     expect_eq(results_count(&rig, "CreateReplica", 5), 7);
