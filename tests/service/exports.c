@@ -1,6 +1,7 @@
 #include "tests/service/exports.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -242,24 +243,60 @@ void host_settle(struct iscsi_context *host)
 
 /* -- a writer ------------------------------------------------------------------------------- */
 
+enum { WRITE_LONGEST = 64 }; /* blocks */
+
+/* Not by the library's own waiting calls: of a session that is lost they leave the task, and a
+ * pending PDU that points into their stack. */
+static void writer_answered(
+        struct iscsi_context *iscsi, int status, void *data, void *context)
+{
+    struct writer_host *writer = context;
+
+    (void)iscsi, (void)status, (void)data;
+    writer->answered = true;
+}
+
+/** One command to its end. False: the session is lost, and the task is writer_stop()'s. */
+static bool writer_write(struct writer_host *writer, uint64_t lba, unsigned blocks)
+{
+    time_t deadline = time(NULL) + PATIENCE_S;
+
+    writer->answered = false;
+    writer->task = iscsi_write16_task(writer->host, 0, lba, writer->bytes,
+            blocks * SECTOR, SECTOR, 0, 0, 0, 0, 0, writer_answered, writer);
+    while (writer->task && !writer->answered && time(NULL) < deadline) {
+        struct pollfd wait = { .fd = iscsi_get_fd(writer->host),
+            .events = (short)iscsi_which_events(writer->host) };
+
+        if (poll(&wait, 1, 100) < 0 || iscsi_service(writer->host, wait.revents) != 0)
+            return false;
+    }
+    return writer->task && writer->answered &&
+            writer->task->status != SCSI_STATUS_CANCELLED &&
+            writer->task->status != SCSI_STATUS_ERROR;
+}
+
 static void *writer_main(void *argument)
 {
     struct writer_host *writer = argument;
-    enum { LONGEST = 64 };
 
     while (!writer->stop) {
-        unsigned count = 8 * (1 + (unsigned)seed_below(&writer->state, LONGEST / 8));
+        unsigned count =
+                8 * (1 + (unsigned)seed_below(&writer->state, WRITE_LONGEST / 8));
         uint64_t lba = seed_below(&writer->state, writer->blocks - count + 1);
-        struct said said = host_write(
-                writer->host, lba, count, (uint8_t)seed_below(&writer->state, 256));
+        bool good;
 
-        if (said.status == SCSI_STATUS_CHECK_CONDITION &&
-                said.key == SCSI_SENSE_UNIT_ATTENTION)
-            continue;
-        writer->lost = said.status != SCSI_STATUS_GOOD;
+        memset(writer->bytes, (int)seed_below(&writer->state, 256), count * SECTOR);
+        writer->lost = !writer_write(writer, lba, count);
         if (writer->lost)
             return NULL;
-        writer->writes++;
+        good = writer->task->status == SCSI_STATUS_GOOD;
+        writer->lost = !good && writer->task->sense.key != SCSI_SENSE_UNIT_ATTENTION;
+        scsi_free_scsi_task(writer->task);
+        writer->task = NULL;
+        if (writer->lost)
+            return NULL;
+        writer->writes += good;
     }
     return NULL;
 }
@@ -292,6 +329,8 @@ void writer_stop(struct writer_host *writer)
         host_free(writer->host);
     else
         host_leave(writer->host);
+    if (writer->task) /* nothing points to it any more */
+        scsi_free_scsi_task(writer->task);
 }
 
 /* -- programs ---------------------------------------------------------------------------------- */

@@ -107,6 +107,9 @@ void host_settle(struct iscsi_context *host);
 /** A host on a thread of its own that writes all over its export. */
 struct writer_host {
     struct iscsi_context *host;
+    struct scsi_task *task; /* its command, while it has one */
+    bool answered;
+    uint8_t bytes[64 * 512]; /* the longest write */
     uint64_t blocks, state;
     pthread_t thread;
     atomic_bool stop;
