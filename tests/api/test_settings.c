@@ -232,7 +232,7 @@ Test(capabilities, they_are_told_per_copy_type)
     expect_eq(json_array_size(json_object_get(answer.json, "SupportedCopyTypes")), 3);
     expect_eq(json_array_size(list), 4);
     expect(json_is_false(json_object_get(sync, "Supported")));
-    expect(strstr(json_string_value(json_object_get(sync, "Reason")), "iSCSI target"));
+    expect(strstr(json_string_value(json_object_get(sync, "Reason")), "write path"));
     expect_eq(json_array_size(json_object_get(sync, "SupportedModifyOperations")), 0);
     expect_eq(json_integer_value(
                       json_object_get(unassoc, "SupportedSynchronizationType")),
