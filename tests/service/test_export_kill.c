@@ -1,9 +1,12 @@
 /* kill -9 under writes to an export, again and again: libiscsi writes stamped blocks from four
- * sessions, the process dies at a drawn moment and starts again, the sessions come back by
- * themselves, and every block reads as its last answered write (a killed process loses no
- * page cache, so that holds for all of them, not only for those with FUA or a flush behind
- * them). A reservation made under APTPL is there each time. REPLICAD_EXPORT_KILLS: how many
- * lives (50). */
+ * sessions, the process dies at a drawn moment and starts again, the sessions log in again and
+ * send again what was not answered, as initiators do, and every block reads as its last
+ * answered write (a killed process loses no page cache, so that holds for all of them, not
+ * only for those with FUA or a flush behind them). A reservation made under APTPL is there each
+ * time. REPLICAD_EXPORT_KILLS: how many lives (50).
+ *
+ * Not by the library's own waiting calls and reconnects: of a session that is lost they leave
+ * a pending PDU that points into the stack of the caller. */
 #include <criterion/criterion.h>
 #include <iscsi/iscsi.h>
 #include <iscsi/scsi-lowlevel.h>
@@ -28,13 +31,18 @@ enum {
     PATIENCE_S = 60
 };
 
-struct rig;
-
 struct session {
-    struct rig *rig;
     unsigned number;
     pthread_t thread;
+    const char *element;
+    char name[16];
     struct iscsi_context *iscsi;
+    struct scsi_task *task; /* the one command that is out */
+    bool answered;
+    struct {
+        uint32_t lba, bytes;
+        bool fua;
+    } io; /* what the command is about */
     uint64_t state; /* of its dice */
     uint64_t serial; /* of the last write sent */
     uint64_t model[REGION]; /* serial of the last write answered; 0: zeros */
@@ -46,7 +54,7 @@ struct rig {
     char portal[64], volume[WORLD_ID], reserved[WORLD_ID];
     uint64_t seed;
     struct session sessions[SESSIONS];
-    struct iscsi_context *keeper;
+    struct session keeper;
 
     pthread_mutex_t lock;
     pthread_cond_t changed; /* CLOCK_MONOTONIC */
@@ -73,64 +81,128 @@ static void stamp(uint8_t *bytes, unsigned number, unsigned block, uint64_t seri
 
 /* -- libiscsi, as a stranger uses it ------------------------------------------------------- */
 
-static struct iscsi_context *login(const char *element, const char *name)
+static bool login(struct session *session)
 {
     char initiator[64], target[128];
-    struct iscsi_context *iscsi;
 
-    snprintf(initiator, sizeof(initiator), "iqn.2026-11.example:%s", name);
-    snprintf(target, sizeof(target), "iqn.2026-11.org.replicad:%s", element);
-    iscsi = iscsi_create_context(initiator);
-    expect(iscsi != NULL);
-    expect_eq(iscsi_set_targetname(iscsi, target), 0);
-    iscsi_set_session_type(iscsi, ISCSI_SESSION_NORMAL);
-    cr_assert(iscsi_full_connect_sync(iscsi, rig.portal, 0) == 0, "%s",
-            iscsi_get_error(iscsi));
-    return iscsi;
+    snprintf(initiator, sizeof(initiator), "iqn.2026-11.example:%s", session->name);
+    snprintf(target, sizeof(target), "iqn.2026-11.org.replicad:%s", session->element);
+    session->iscsi = iscsi_create_context(initiator);
+    expect(session->iscsi != NULL);
+    expect_eq(iscsi_set_targetname(session->iscsi, target), 0);
+    iscsi_set_session_type(session->iscsi, ISCSI_SESSION_NORMAL);
+    iscsi_set_noautoreconnect(session->iscsi, 1);
+    if (iscsi_full_connect_sync(session->iscsi, rig.portal, 0) == 0)
+        return true;
+    (void)iscsi_destroy_context(session->iscsi);
+    session->iscsi = NULL;
+    return false;
 }
 
-/** True: good. A unit attention is news, and the command is to be sent again. */
-static bool is_good(struct iscsi_context *iscsi, struct scsi_task *task, bool *again)
+static void leave(struct session *session)
 {
-    bool good = task && task->status == SCSI_STATUS_GOOD;
+    if (session->iscsi)
+        (void)iscsi_destroy_context(session->iscsi);
+    session->iscsi = NULL;
+    if (session->task) /* nothing points to it any more */
+        scsi_free_scsi_task(session->task);
+    session->task = NULL;
+}
 
-    *again = task && task->status == SCSI_STATUS_CHECK_CONDITION &&
-            task->sense.key == SCSI_SENSE_UNIT_ATTENTION;
-    if (!good && !*again)
-        fprintf(stderr, "a command failed: %s\n", iscsi_get_error(iscsi));
-    if (task)
+/** Until the target is there again. */
+static void come(struct session *session)
+{
+    time_t end = time(NULL) + PATIENCE_S;
+
+    leave(session);
+    while (!login(session)) {
+        cr_assert(time(NULL) < end, "%s: no login for a minute", session->name);
+        (void)poll(NULL, 0, 10); /* between two tries */
+    }
+}
+
+static void answered(struct iscsi_context *iscsi, int status, void *data, void *context)
+{
+    struct session *session = context;
+
+    (void)iscsi, (void)status, (void)data;
+    session->answered = true;
+}
+
+/** False: the session is lost. */
+static bool answer_await(struct session *session)
+{
+    time_t end = time(NULL) + PATIENCE_S;
+
+    while (!session->answered) {
+        struct pollfd wait = { .fd = iscsi_get_fd(session->iscsi),
+            .events = (short)iscsi_which_events(session->iscsi) };
+
+        cr_assert(time(NULL) < end, "%s: no answer for a minute", session->name);
+        if (poll(&wait, 1, 1000) > 0 &&
+                iscsi_service(session->iscsi, wait.revents) != 0)
+            return false;
+    }
+    return session->task->status != SCSI_STATUS_CANCELLED &&
+            session->task->status != SCSI_STATUS_ERROR;
+}
+
+typedef struct scsi_task *send_f(struct session *session);
+
+/** Send until it is answered, over as many sessions as it takes; a unit attention is news, and
+    the command is sent again. Good, and the caller's to free. */
+static struct scsi_task *run(struct session *session, send_f *send)
+{
+    for (;;) {
+        struct scsi_task *task;
+
+        session->answered = false;
+        session->task = send(session);
+        expect(session->task != NULL);
+        if (!answer_await(session)) {
+            come(session);
+            continue;
+        }
+        task = session->task;
+        session->task = NULL;
+        if (task->status == SCSI_STATUS_GOOD)
+            return task;
+        cr_assert(task->status == SCSI_STATUS_CHECK_CONDITION &&
+                        task->sense.key == SCSI_SENSE_UNIT_ATTENTION,
+                "%s: %s", session->name, iscsi_get_error(session->iscsi));
         scsi_free_scsi_task(task);
-    return good;
+    }
+}
+
+static struct scsi_task *send_write(struct session *session)
+{
+    return iscsi_write16_task(session->iscsi, 0, session->io.lba, session->bytes,
+            session->io.bytes, 512, 0, 0, session->io.fua, 0, 0, answered, session);
+}
+
+static struct scsi_task *send_read(struct session *session)
+{
+    return iscsi_read16_task(session->iscsi, 0, session->io.lba, session->io.bytes, 512,
+            0, 0, 0, 0, 0, answered, session);
+}
+
+static struct scsi_task *send_flush(struct session *session)
+{
+    return iscsi_synchronizecache16_task(
+            session->iscsi, 0, 0, 0, 0, 0, answered, session);
 }
 
 static void block_write(struct session *session, unsigned block, unsigned count)
 {
-    uint32_t lba = (session->number * REGION + block) * SECTORS;
-    bool fua = seed_below(&session->state, 4) == 0, again, good;
-
+    session->io.lba = (session->number * REGION + block) * SECTORS;
+    session->io.bytes = count * BLOCK;
+    session->io.fua = seed_below(&session->state, 4) == 0;
     session->serial++;
     for (unsigned i = 0; i < count; i++)
         stamp(session->bytes + i * BLOCK, session->number, block + i, session->serial);
-    do
-        good = is_good(session->iscsi,
-                iscsi_write16_sync(session->iscsi, 0, lba, session->bytes,
-                        count * BLOCK, 512, 0, 0, fua, 0, 0),
-                &again);
-    while (again);
-    expect(good);
+    scsi_free_scsi_task(run(session, send_write));
     for (unsigned i = 0; i < count; i++)
         session->model[block + i] = session->serial;
-}
-
-static void cache_flush(struct session *session)
-{
-    bool again, good;
-
-    do
-        good = is_good(session->iscsi,
-                iscsi_synchronizecache16_sync(session->iscsi, 0, 0, 0, 0, 0), &again);
-    while (again);
-    expect(good);
 }
 
 static void blocks_judge(struct session *session, unsigned block, const uint8_t *bytes)
@@ -149,21 +221,12 @@ static void blocks_judge(struct session *session, unsigned block, const uint8_t 
 static void region_look(struct session *session)
 {
     for (unsigned block = 0; block < REGION; block += LONGEST) {
-        uint32_t lba = (session->number * REGION + block) * SECTORS;
         struct scsi_task *task;
-        bool again;
 
-        do {
-            task = iscsi_read16_sync(
-                    session->iscsi, 0, lba, LONGEST * BLOCK, 512, 0, 0, 0, 0, 0);
-            again = task && task->status == SCSI_STATUS_CHECK_CONDITION &&
-                    task->sense.key == SCSI_SENSE_UNIT_ATTENTION;
-            if (again)
-                scsi_free_scsi_task(task);
-        } while (again);
-        cr_assert(task && task->status == SCSI_STATUS_GOOD &&
-                        task->datain.size == LONGEST * BLOCK,
-                "%s", iscsi_get_error(session->iscsi));
+        session->io.lba = (session->number * REGION + block) * SECTORS;
+        session->io.bytes = LONGEST * BLOCK;
+        task = run(session, send_read);
+        expect_eq(task->datain.size, LONGEST * BLOCK);
         blocks_judge(session, block, task->datain.data);
         scsi_free_scsi_task(task);
     }
@@ -183,7 +246,7 @@ static void *session_main(void *argument)
         block_write(session, (unsigned)seed_below(&session->state, REGION - count + 1),
                 count);
         if (seed_below(&session->state, 16) == 0)
-            cache_flush(session);
+            scsi_free_scsi_task(run(session, send_flush));
         pthread_mutex_lock(&rig.lock);
         rig.written++;
         look = rig.look != seen;
@@ -246,40 +309,36 @@ static void regions_look(void)
 
 enum { KEY = 0x52455041, EXCLUSIVE = SCSI_PERSISTENT_RESERVE_TYPE_WRITE_EXCLUSIVE };
 
-static void reserve(int action)
+static struct scsi_task *send_register(struct session *session)
 {
-    struct scsi_persistent_reserve_out_basic out = { .reservation_key =
-                                                             action ? KEY : 0,
-        .service_action_reservation_key = action ? 0 : KEY,
-        .aptpl = 1 };
-    bool again, good;
+    struct scsi_persistent_reserve_out_basic out = {
+        .service_action_reservation_key = KEY, .aptpl = 1
+    };
 
-    do
-        good = is_good(rig.keeper,
-                iscsi_persistent_reserve_out_sync(
-                        rig.keeper, 0, action, 0, action ? EXCLUSIVE : 0, &out),
-                &again);
-    while (again);
-    expect(good);
+    return iscsi_persistent_reserve_out_task(session->iscsi, 0,
+            SCSI_PERSISTENT_RESERVE_REGISTER, 0, 0, &out, answered, session);
+}
+
+static struct scsi_task *send_reserve(struct session *session)
+{
+    struct scsi_persistent_reserve_out_basic out = { .reservation_key = KEY };
+
+    return iscsi_persistent_reserve_out_task(session->iscsi, 0,
+            SCSI_PERSISTENT_RESERVE_RESERVE, 0, EXCLUSIVE, &out, answered, session);
+}
+
+static struct scsi_task *send_who(struct session *session)
+{
+    return iscsi_persistent_reserve_in_task(session->iscsi, 0,
+            SCSI_PERSISTENT_RESERVE_READ_RESERVATION, 255, answered, session);
 }
 
 static void reservation_look(void)
 {
-    struct scsi_persistent_reserve_in_read_reservation *held;
-    struct scsi_task *task;
-    bool again;
+    struct scsi_task *task = run(&rig.keeper, send_who);
+    struct scsi_persistent_reserve_in_read_reservation *held =
+            scsi_datain_unmarshall(task);
 
-    do {
-        task = iscsi_persistent_reserve_in_sync(
-                rig.keeper, 0, SCSI_PERSISTENT_RESERVE_READ_RESERVATION, 255);
-        again = task && task->status == SCSI_STATUS_CHECK_CONDITION &&
-                task->sense.key == SCSI_SENSE_UNIT_ATTENTION;
-        if (again)
-            scsi_free_scsi_task(task);
-    } while (again);
-    cr_assert(task && task->status == SCSI_STATUS_GOOD, "%s",
-            iscsi_get_error(rig.keeper));
-    held = scsi_datain_unmarshall(task);
     expect(held && held->reserved);
     expect_eq(held->reservation_key, KEY);
     expect_eq(held->pr_type, EXCLUSIVE);
@@ -316,16 +375,18 @@ static void rig_open(void)
     world_open(&rig.world, extra);
     volume_export((unsigned long long)SESSIONS * REGION * BLOCK, rig.volume);
     volume_export(1 << 20, rig.reserved);
-    rig.keeper = login(rig.reserved, "keeper");
-    reserve(SCSI_PERSISTENT_RESERVE_REGISTER);
-    reserve(SCSI_PERSISTENT_RESERVE_RESERVE);
+    rig.keeper = (struct session){ .element = rig.reserved, .name = "keeper" };
+    come(&rig.keeper);
+    scsi_free_scsi_task(run(&rig.keeper, send_register));
+    scsi_free_scsi_task(run(&rig.keeper, send_reserve));
     for (unsigned i = 0; i < SESSIONS; i++) {
         struct session *session = &rig.sessions[i];
-        char name[16];
 
-        snprintf(name, sizeof(name), "writer-%u", i);
-        *session = (struct session){ .rig = &rig, .number = i, .state = rig.seed + i };
-        session->iscsi = login(rig.volume, name);
+        *session = (struct session){
+            .element = rig.volume, .number = i, .state = rig.seed + i
+        };
+        snprintf(session->name, sizeof(session->name), "writer-%u", i);
+        come(session);
         expect_eq(pthread_create(&session->thread, NULL, session_main, session), 0);
     }
 }
@@ -337,9 +398,9 @@ static void rig_close(void)
     pthread_mutex_unlock(&rig.lock);
     for (unsigned i = 0; i < SESSIONS; i++) {
         pthread_join(rig.sessions[i].thread, NULL);
-        iscsi_destroy_context(rig.sessions[i].iscsi);
+        leave(&rig.sessions[i]);
     }
-    iscsi_destroy_context(rig.keeper);
+    leave(&rig.keeper);
     world_close(&rig.world);
 }
 
