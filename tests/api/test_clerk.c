@@ -233,8 +233,14 @@ Test(clerk, the_cap_and_the_order_of_jobs)
         if (i < 2)
             (void)job_reach(&rig, jobs[i], CIM_JOB_RUNNING);
     }
-    for (int i = 2; i < 6; i++)
-        expect_eq(job_row(&rig, jobs[i]).state, CIM_JOB_NEW);
+    for (int i = 2; i < 6; i++) {
+        struct answer answer =
+                rig_call(&rig, API_JOB_GET, (struct asked){ .id = jobs[i] }, NULL);
+
+        expect_eq(answer_number(&answer, "JobState"), CIM_JOB_NEW);
+        expect_str(answer_text(&answer, "LimitedBy"), "Queue");
+        answer_release(&answer);
+    }
     for (int i = 0; i < 2; i++) {
         struct answer answer = rig_call(&rig, API_JOB_PATCH,
                 (struct asked){ .id = jobs[i] }, "{\"BandwidthLimit\":0}");
