@@ -8,8 +8,9 @@ BUILD_PACKAGES="build-essential cmake ninja-build pkg-config libuv1-dev libiscsi
     liburing-dev libmicrohttpd-dev libjansson-dev libsqlite3-dev libisal-dev libxxhash-dev
     libgnutls28-dev libcyaml-dev libyaml-dev"
 DEMO_PACKAGES="curl jq e2fsprogs"
-TEST_PACKAGES="git python3 clang clang-format-14 cppcheck libcriterion-dev libcurl4-gnutls-dev
-    sqlite3 tgt libiscsi-bin qemu-utils qemu-block-extra prometheus xfsprogs util-linux"
+TEST_PACKAGES="git python3 clang libclang-rt-14-dev clang-format-14 cppcheck
+    libcriterion-dev libcurl4-gnutls-dev sqlite3 tgt libiscsi-bin qemu-utils
+    qemu-block-extra prometheus xfsprogs util-linux"
 
 say() {
     printf '%s\n' "$*" >&2
