@@ -3,7 +3,7 @@
  * - Its timeouts corrupt data (a timed-out command frees the PDU that is half sent), its
  *   cancelled commands leave holes in the numbers, its reconnect replays commands under a
  *   new ISID, short data passes for success with it, and it wants two system calls a PDU.
- *   Hence from the login on the socket is iscsi_wire.c's, and the library only keeps it.
+ *   Hence from the login on the socket is iscsi_wire.h's, and the library only keeps it.
  * - What the login agreed on it does not tell: every login response is looked at while it
  *   still stands in the socket, whole, before the library is called to read it.
  * - It reports a lost connection in many ways. All of them end in in->lost.
