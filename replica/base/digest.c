@@ -5,6 +5,9 @@
 #include <limits.h>
 #include <string.h>
 #include <xxhash.h>
+#ifdef __x86_64__
+#include <xxh_x86dispatch.h> /* takes the widest vectors of the CPU that it runs on */
+#endif
 
 #include "replica/base/check.h"
 
