@@ -333,7 +333,7 @@ void task_start(struct scsi_task *task);
 /** Is [task->lba, + task->blocks) on the medium? False: it has ended the task. */
 bool task_medium_range(struct scsi_task *task);
 
-/* -- scsi_reserve.c ------------------------------------------------------------------ */
+/* -- scsi_reserve*.c ----------------------------------------------------------------- */
 
 bool reserve_conflict(const struct scsi_task *task);
 void reserve_nexus_open(struct scsi_nexus *nexus);
