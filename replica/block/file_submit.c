@@ -6,7 +6,7 @@
 #include "replica/block/file_inside.h"
 
 enum {
-    NOW_MAX = 128 << 10, /* bytes of a request that is done at once */
+    NOW_MAX = 128 << 10, /* bytes of a request that is done at once, out of a cache */
     NOW_TURN = 4 << 20, /* bytes done at once in one turn of the loop: under a ms */
 };
 
@@ -128,9 +128,10 @@ static bool done_at_once(
 {
     struct file_call call = { .device = file, .request = request, .stabilises = syncs };
 
-    if (request->op == BLOCK_EXTENTS || request->length > NOW_MAX)
+    if (request->op == BLOCK_EXTENTS)
         return false;
-    if (!file->in_memory && (syncs || !may_ask(file, request)))
+    if (!file->in_memory &&
+            (syncs || request->length > NOW_MAX || !may_ask(file, request)))
         return false;
     if (syncs && (file->sync_running || file->syncing.first))
         return false; /* one at a time, in order */

@@ -484,19 +484,24 @@ BOTH_WAYS(a_failed_stable_write_breaks_it_too)
     strike();
 }
 
-enum { MANY = 100 }; /* of SIZE each: more than one turn may copy */
+enum {
+    MANY = 100, /* of SIZE each, or more: more than one turn may copy */
+    LONGEST = 1 << 20
+};
 
 static struct device_call flight[MANY];
 static struct iovec whole[MANY];
 static struct block_device *burst_device;
+static uint32_t burst_length;
+static uint8_t longest[LONGEST];
 
 static void burst(struct loop_task *task)
 {
     (void)task;
     for (unsigned i = 0; i < MANY; i++) {
-        whole[i] = (struct iovec){ bytes, SIZE };
+        whole[i] = (struct iovec){ longest, burst_length };
         flight[i] = (struct device_call){ .request = { .op = BLOCK_READ,
-                                                  .length = SIZE,
+                                                  .length = burst_length,
                                                   .iov = &whole[i],
                                                   .iovcnt = 1,
                                                   .done = device_call_done } };
@@ -505,20 +510,31 @@ static void burst(struct loop_task *task)
     }
 }
 
-Test(file, what_one_turn_copies_at_once_is_bounded)
+/* The rest is for the pool. */
+static void burst_of(uint32_t length)
 {
     struct loop_task task = { .run = burst };
 
-    at_once = true;
-    set();
-    burst_device = open_disk(true);
+    burst_length = length;
     own_reads = 0;
+    memset(flight, 0, sizeof flight);
     loop_post(loop, &task);
     for (unsigned i = 0; i < MANY; i++) {
         expect(drive_until(loop, &flight[i].done));
         expect_eq(flight[i].result, 0);
     }
-    expect_eq(own_reads, (4 << 20) / SIZE);
+    expect_eq(own_reads, (4 << 20) / length);
+}
+
+Test(file, what_one_turn_copies_at_once_is_bounded)
+{
+    at_once = true;
+    set();
+    make_file("large", LONGEST);
+    burst_device = open_as("large", true, 512, 0);
+    expect(burst_device);
+    burst_of(SIZE);
+    burst_of(LONGEST);
     expect(device_close(&burst_device));
     strike();
 }
