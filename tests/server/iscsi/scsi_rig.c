@@ -431,22 +431,75 @@ void rig_lba16(uint8_t cdb[16], uint8_t opcode, uint64_t lba, uint32_t blocks)
     be32_put(cdb + 10, blocks);
 }
 
-enum scsi_status rig_read(
-        struct rig *rig, unsigned nexus, uint64_t lba, uint32_t blocks, void *bytes)
+void rig_lba10(uint8_t cdb[16], uint8_t opcode, uint64_t lba, uint32_t blocks)
+{
+    memset(cdb, 0, 16);
+    cdb[0] = opcode;
+    be32_put(cdb + 2, (uint32_t)lba);
+    be16_put(cdb + 7, (uint16_t)blocks);
+}
+
+size_t rig_unmap_list(uint8_t *list, unsigned count, const uint64_t (*ranges)[2])
+{
+    size_t length = 8 + count * 16u;
+
+    memset(list, 0, length);
+    be16_put(list, (uint16_t)(length - 2));
+    be16_put(list + 2, (uint16_t)(count * 16));
+    for (unsigned i = 0; i < count; i++) {
+        be64_put(list + 8 + i * 16, ranges[i][0]);
+        be32_put(list + 16 + i * 16, (uint32_t)ranges[i][1]);
+    }
+    return length;
+}
+
+uint8_t *rig_disk_at(const struct rig *rig, uint64_t lba)
+{
+    return memory_disk_bytes(rig->disk) + lba * rig->options.block_size;
+}
+
+uint32_t rig_attention(struct rig *rig, unsigned nexus)
+{
+    uint32_t sense;
+
+    rig_simple(rig, nexus, &sense, CDB(0, 0, 0, 0, 0, 0));
+    return sense;
+}
+
+void rig_read_task(struct rig *rig, struct rig_task *task, unsigned nexus, uint64_t lba,
+        uint32_t blocks, void *bytes)
 {
     uint8_t cdb[16];
 
     rig_lba16(cdb, 0x88, lba, blocks);
-    return rig_get(rig, nexus, NULL, bytes, blocks * rig->options.block_size, NULL, cdb,
-            sizeof cdb);
+    rig_command(rig, task, nexus, cdb, sizeof cdb);
+    rig_in(task, bytes, blocks * rig->options.block_size);
+}
+
+void rig_write_task(struct rig *rig, struct rig_task *task, unsigned nexus,
+        uint64_t lba, uint32_t blocks, const void *bytes)
+{
+    uint8_t cdb[16];
+
+    rig_lba16(cdb, 0x8a, lba, blocks);
+    rig_command(rig, task, nexus, cdb, sizeof cdb);
+    rig_out(task, bytes, blocks * rig->options.block_size);
+}
+
+enum scsi_status rig_read(
+        struct rig *rig, unsigned nexus, uint64_t lba, uint32_t blocks, void *bytes)
+{
+    struct rig_task task;
+
+    rig_read_task(rig, &task, nexus, lba, blocks, bytes);
+    return rig_run(&task);
 }
 
 enum scsi_status rig_write(struct rig *rig, unsigned nexus, uint64_t lba,
         uint32_t blocks, const void *bytes)
 {
-    uint8_t cdb[16];
+    struct rig_task task;
 
-    rig_lba16(cdb, 0x8a, lba, blocks);
-    return rig_put(
-            rig, nexus, NULL, bytes, blocks * rig->options.block_size, cdb, sizeof cdb);
+    rig_write_task(rig, &task, nexus, lba, blocks, bytes);
+    return rig_run(&task);
 }

@@ -111,13 +111,28 @@ enum scsi_status rig_get(struct rig *rig, unsigned nexus, uint32_t *sense, void 
 enum scsi_status rig_put(struct rig *rig, unsigned nexus, uint32_t *sense,
         const void *out, uint32_t expected, const uint8_t *cdb, size_t length);
 
-/** READ(16), WRITE(16). */
+/** What TEST UNIT READY brings: the sense of the next unit attention, 0 none. */
+uint32_t rig_attention(struct rig *rig, unsigned nexus);
+
+/** READ(16), WRITE(16): the whole, or the task only, not yet submitted. */
+void rig_read_task(struct rig *rig, struct rig_task *task, unsigned nexus, uint64_t lba,
+        uint32_t blocks, void *bytes);
+void rig_write_task(struct rig *rig, struct rig_task *task, unsigned nexus,
+        uint64_t lba, uint32_t blocks, const void *bytes);
 enum scsi_status rig_read(
         struct rig *rig, unsigned nexus, uint64_t lba, uint32_t blocks, void *bytes);
 enum scsi_status rig_write(struct rig *rig, unsigned nexus, uint64_t lba,
         uint32_t blocks, const void *bytes);
 
+/** A CDB of 16 bytes, of 10 (and six zeros). */
 void rig_lba16(uint8_t cdb[16], uint8_t opcode, uint64_t lba, uint32_t blocks);
+void rig_lba10(uint8_t cdb[16], uint8_t opcode, uint64_t lba, uint32_t blocks);
+
+/** The parameter list of an UNMAP of @count ranges: LBA, blocks. Returns its bytes. */
+size_t rig_unmap_list(uint8_t *list, unsigned count, const uint64_t (*ranges)[2]);
+
+/** The bytes of the memory disk from @lba on. */
+uint8_t *rig_disk_at(const struct rig *rig, uint64_t lba);
 
 #define SENSE(key, code) ((uint32_t)(key) << 16 | (uint32_t)(code))
 

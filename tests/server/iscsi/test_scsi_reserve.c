@@ -62,12 +62,6 @@ static enum scsi_status join(unsigned nexus)
     return out(nexus, REGISTER, 0, 0, keys[nexus]);
 }
 
-static uint32_t attention(unsigned nexus)
-{
-    rig_simple(&rig, nexus, &sense, CDB(0, 0, 0, 0, 0, 0));
-    return sense;
-}
-
 static void in(unsigned nexus, unsigned action)
 {
     memset(answer, 0xee, sizeof answer);
@@ -314,9 +308,9 @@ Test(scsi_reserve, release_is_for_the_holder_and_heard_by_those_who_shared)
         }
         expect_eq(out(0, RELEASE, types[t], keys[0], 0), SCSI_GOOD);
         expect_eq(held(&key), 0);
-        expect_eq(attention(0), 0);
-        expect_eq(attention(1), types[t] >= 5 ? SENSE(6, 0x2a04) : 0);
-        expect_eq(attention(2), 0);
+        expect_eq(rig_attention(&rig, 0), 0);
+        expect_eq(rig_attention(&rig, 1), types[t] >= 5 ? SENSE(6, 0x2a04) : 0);
+        expect_eq(rig_attention(&rig, 2), 0);
         expect_eq(out(0, RELEASE, types[t], keys[0], 0), SCSI_GOOD);
         end();
     }
@@ -340,7 +334,8 @@ Test(scsi_reserve, who_leaves_takes_the_reservation_along)
         join(1);
         expect_eq(out(0, REGISTER, 0, keys[0], 0), SCSI_GOOD);
         expect_eq(held(&key), all ? types[t] : 0);
-        expect_eq(attention(1), types[t] == 5 || types[t] == 6 ? SENSE(6, 0x2a04) : 0);
+        expect_eq(rig_attention(&rig, 1),
+                types[t] == 5 || types[t] == 6 ? SENSE(6, 0x2a04) : 0);
         out(1, REGISTER, 0, keys[1], 0);
         expect_eq(held(&key), 0);
         end();
@@ -361,9 +356,9 @@ Test(scsi_reserve, clear_ends_all_and_tells_the_others)
     expect_eq(held(&key), 0);
     expect_eq(key_count(), 0);
     expect_eq(generation(), 3);
-    expect_eq(attention(0), SENSE(6, 0x2a03));
-    expect_eq(attention(1), 0);
-    expect_eq(attention(2), 0);
+    expect_eq(rig_attention(&rig, 0), SENSE(6, 0x2a03));
+    expect_eq(rig_attention(&rig, 1), 0);
+    expect_eq(rig_attention(&rig, 2), 0);
     end();
 }
 
@@ -384,9 +379,9 @@ Test(scsi_reserve, preempt_takes_the_reservation_over)
         expect_eq(held(&key), 3);
         expect_eq(key, keys[1]);
         expect_eq(key_count(), 2);
-        expect_eq(attention(0), SENSE(6, 0x2a05));
-        expect_eq(attention(1), 0);
-        expect_eq(attention(2), types[t] >= 5 ? SENSE(6, 0x2a04) : 0);
+        expect_eq(rig_attention(&rig, 0), SENSE(6, 0x2a05));
+        expect_eq(rig_attention(&rig, 1), 0);
+        expect_eq(rig_attention(&rig, 2), types[t] >= 5 ? SENSE(6, 0x2a04) : 0);
         expect_eq(out(0, RESERVE, 3, keys[0], 0), SCSI_RESERVATION_CONFLICT);
         expect_eq(generation(), 4);
         end();
@@ -407,8 +402,8 @@ Test(scsi_reserve, preempt_of_others_only_unregisters_them)
     expect_eq(held(&key), 5);
     expect_eq(key, keys[0]);
     expect_eq(key_count(), 2);
-    expect_eq(attention(2), SENSE(6, 0x2a05));
-    expect_eq(attention(0), 0);
+    expect_eq(rig_attention(&rig, 2), SENSE(6, 0x2a05));
+    expect_eq(rig_attention(&rig, 0), 0);
     expect_eq(out(1, PREEMPT, 3, keys[1], 0x9999), SCSI_RESERVATION_CONFLICT);
     out(1, PREEMPT, 3, keys[1], 0);
     expect_eq(sense, SENSE(5, 0x2600));
@@ -432,12 +427,12 @@ Test(scsi_reserve, preempt_of_an_all_registrants_type)
         out(0, RESERVE, type, keys[0], 0);
         expect_eq(out(1, PREEMPT, 1, keys[1], keys[2]), SCSI_GOOD);
         expect_eq(held(&key), type); /* only unregistered */
-        expect_eq(attention(2), SENSE(6, 0x2a05));
+        expect_eq(rig_attention(&rig, 2), SENSE(6, 0x2a05));
         expect_eq(out(1, PREEMPT, 1, keys[1], 0), SCSI_GOOD);
         expect_eq(held(&key), 1);
         expect_eq(key, keys[1]);
         expect_eq(key_count(), 1);
-        expect_eq(attention(0), SENSE(6, 0x2a05));
+        expect_eq(rig_attention(&rig, 0), SENSE(6, 0x2a05));
         end();
     }
 }
@@ -454,8 +449,8 @@ Test(scsi_reserve, the_last_registrant_may_put_himself_out)
     expect_eq(out(0, PREEMPT, 7, 0x77, 0x77), SCSI_GOOD);
     expect_eq(held(&key), 0);
     expect_eq(key_count(), 0);
-    expect_eq(attention(0), 0);
-    expect_eq(attention(1), SENSE(6, 0x2a05));
+    expect_eq(rig_attention(&rig, 0), 0);
+    expect_eq(rig_attention(&rig, 1), SENSE(6, 0x2a05));
     end();
 }
 
@@ -486,7 +481,7 @@ Test(scsi_reserve, preempt_and_abort_ends_the_commands_first)
     rig_answer_want(&own);
     expect(rig_wait(&bystander) && rig_wait(&own));
     expect_eq(bystander.task.status, SCSI_GOOD);
-    expect_eq(attention(0), SENSE(6, 0x2a05));
+    expect_eq(rig_attention(&rig, 0), SENSE(6, 0x2a05));
     end();
 }
 
@@ -561,8 +556,8 @@ Test(scsi_reserve, reserve_6_goes_with_its_session_or_a_reset)
     scsi_nexus_close(&rig.nexus[0]);
     expect_eq(six(1, 0x16), SCSI_GOOD);
     rig_reset(&rig, 2, SCSI_LOGICAL_UNIT_RESET);
-    expect_eq(attention(1), SENSE(6, 0x2903));
-    expect_eq(attention(2), SENSE(6, 0x2903));
+    expect_eq(rig_attention(&rig, 1), SENSE(6, 0x2903));
+    expect_eq(rig_attention(&rig, 2), SENSE(6, 0x2903));
     expect_eq(six(2, 0x16), SCSI_GOOD);
     end();
 }
