@@ -183,6 +183,47 @@ static inline void uproot(struct rig *rig, enum store_table table, const void *r
     expect_eq(clerk_call(rig->service->clerk, plant_work, &plant), 0);
 }
 
+static inline struct uuid uuid_of(const char *text)
+{
+    struct uuid id;
+
+    expect(uuid_parse(text, &id));
+    return id;
+}
+
+/** The row of a pair, every column with a value of its own. */
+static inline struct store_replica pair_made(
+        const char *source, const char *target, int64_t type, int64_t state)
+{
+    return (struct store_replica){ .id = uuid_of(target),
+        .source = uuid_of(source),
+        .copy_type = type,
+        .sync_state = state,
+        .state_before = CIM_SYNC_FROZEN,
+        .copy_priority = CIM_COPY_PRIORITY_HIGH,
+        .replica_type = 2,
+        .when_established = 1000,
+        .when_synced = 2000,
+        .rpo = 300,
+        .limit = 77,
+        .recovery_mode = 2 };
+}
+
+/** Attaches @target to @source; a @limit in bytes a second, 0 none. Returns its job's id. */
+static inline void pair_attach(struct rig *rig, const char *source, const char *target,
+        int type, int limit, char job[37])
+{
+    struct answer answer =
+            rig_callf(rig, API_REPLICA_ATTACH, (struct asked){ .id = target },
+                    "{\"SourceElement\":\"%s\",\"CopyType\":%d,\"Goal\":{"
+                    "\"BandwidthLimit\":%d}}",
+                    source, type, limit);
+
+    expect_answer(&answer, STARTED, 4096);
+    answer_id(&answer, "Job", job);
+    answer_release(&answer);
+}
+
 /** Results of a method with that value: how many rows? */
 static inline int64_t results_count(struct rig *rig, const char *method, int64_t value)
 {

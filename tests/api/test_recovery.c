@@ -35,14 +35,6 @@ static void restart(void)
     rig_start(&rig);
 }
 
-static struct uuid id_of(const char *text)
-{
-    struct uuid id;
-
-    expect(uuid_parse(text, &id));
-    return id;
-}
-
 static void attach(int type, const char *goal, char job[37])
 {
     struct answer answer =
@@ -126,8 +118,8 @@ Test(recovery, a_killed_service_goes_on_from_the_watermark)
 
 static void plant_pair(int64_t type, int64_t state, const struct store_job *job)
 {
-    struct store_replica replica = { .id = id_of(target),
-        .source = id_of(source),
+    struct store_replica replica = { .id = uuid_of(target),
+        .source = uuid_of(source),
         .copy_type = type,
         .sync_state = state,
         .state_before = CIM_SYNC_FROZEN,
@@ -151,9 +143,9 @@ static struct store_job plant_job(int64_t state, int64_t wanted)
         .state = state,
         .wanted = wanted,
         .priority = 2,
-        .source = id_of(source),
-        .target = id_of(target),
-        .replica = id_of(target),
+        .source = uuid_of(source),
+        .target = uuid_of(target),
+        .replica = uuid_of(target),
         .submitted = clock_wall_ms(),
         .started = clock_wall_ms(),
         .total = SIZE,
@@ -310,7 +302,7 @@ static void file_make(const struct uuid *id, char path[700])
 
 Test(recovery, only_what_was_made_and_never_promised_is_swept)
 {
-    struct uuid orphan = uuid_make(), foreign = uuid_make(), kept = id_of(target);
+    struct uuid orphan = uuid_make(), foreign = uuid_make(), kept = uuid_of(target);
     struct store_meta meta = { .value = "default" }, found;
     struct store_reader *reader;
     char path[3][700];

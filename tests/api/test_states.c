@@ -27,14 +27,6 @@ static void end(void)
 
 TestSuite(states, .init = begin, .fini = end, .timeout = 150);
 
-static struct uuid id_of(const char *text)
-{
-    struct uuid id;
-
-    expect(uuid_parse(text, &id));
-    return id;
-}
-
 static struct answer modify(int64_t operation)
 {
     return rig_callf(&rig, API_REPLICA_MODIFY, (struct asked){ .id = target },
@@ -53,8 +45,8 @@ static int64_t planted_before(int64_t copy_type, int64_t state)
 /** The pair as if it had come to @state; @job: with a suspended job. */
 static struct store_job planted(int64_t copy_type, int64_t state, bool job)
 {
-    struct store_replica replica = { .id = id_of(target),
-        .source = id_of(source),
+    struct store_replica replica = { .id = uuid_of(target),
+        .source = uuid_of(source),
         .copy_type = copy_type,
         .sync_state = state,
         .state_before = planted_before(copy_type, state),
