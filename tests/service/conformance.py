@@ -34,8 +34,9 @@ ALLOWED = {
     "ReadOnly": "the unit is not write protected",
     "ReadDefectData10": "there are no defect lists",
     "ReadDefectData12": "there are no defect lists",
-    "Sanitize": "SANITIZE is not implemented",
-    "WriteAtomic16": "WRITE ATOMIC is not implemented",
+    "Sanitize": "the unit has no sanitize operations: SANITIZE is optional, 20h/00h says so",
+    "WriteAtomic16":
+        "the unit has no atomic writes: they are optional, 20h/00h and VPD B0h say so",
     "ModeSense6.Control-SWP": "the unit is not write protected by software",
     "Reserve6.TargetColdReset": "TARGET COLD RESET is refused: it is a tool to deny service",
     "CompareAndWrite.InvalidDataOutSize": PHYSICAL,
@@ -223,7 +224,7 @@ def run_kind(daemon, kind, wanted):
 PLANTED = """
 Suite: Some
   Test: Good ...passed
-  Test: Quiet ...    [SKIPPED] SOMETHING is not implemented.
+  Test: Quiet ...    [SKIPPED] Media is not removable.
 passed
   Test: Bad ...    [FAILED] it went wrong
 FAILED
