@@ -16,23 +16,25 @@
 enum {
     STATUS_RESOURCES = 0x0302,
     STATUS_UNAVAILABLE = 0x0301,
+    STATUS_FORBIDDEN = 0x0202,
     STATUS_NOT_FOUND = 0x0203
 };
 
 /* -- names --------------------------------------------------------------------------------- */
 
-static enum login_access normal_access(struct iscsi_target *target,
+static enum login_access normal_access(struct connection *connection,
         const char *initiator, const char *name, struct login_chap *chap)
 {
-    struct export *export = export_find_name(target, name);
+    struct export *export = export_find_name(connection->target, name);
 
     if (!export)
         return LOGIN_UNKNOWN_TARGET;
     if (!export_allows(export, initiator))
         return LOGIN_FORBIDDEN;
-    if (!export->has_chap)
+    connection->entry->credentials = export->credentials;
+    if (!export->grant->has_chap)
         return LOGIN_OPEN;
-    *chap = export->chap;
+    *chap = export->grant->chap;
     return LOGIN_WITH_CHAP;
 }
 
@@ -46,9 +48,9 @@ static enum login_access discovery_access(
     for (struct export *export = target->exports; export; export = export->next) {
         if (export->state != EXPORT_SERVING || !export_allows(export, initiator))
             continue;
-        if (!export->has_chap)
+        if (!export->grant->has_chap)
             return LOGIN_OPEN;
-        *chap = export->chap;
+        *chap = export->grant->chap;
         access = LOGIN_WITH_CHAP;
     }
     return access;
@@ -62,7 +64,7 @@ enum login_access admission_access(void *context, const char *initiator,
     enum login_access access;
 
     pthread_mutex_lock(&target->lock);
-    access = target_name[0] ? normal_access(target, initiator, target_name, chap)
+    access = target_name[0] ? normal_access(connection, initiator, target_name, chap)
                             : discovery_access(target, initiator, chap);
     pthread_mutex_unlock(&target->lock);
     return access;
@@ -78,11 +80,11 @@ bool admission_user(
     pthread_mutex_lock(&target->lock);
     for (struct export *export = target->exports; export && !found;
             export = export->next) {
-        found = export->state == EXPORT_SERVING && export->has_chap &&
+        found = export->state == EXPORT_SERVING && export->grant->has_chap &&
                 export_allows(export, initiator) &&
-                strcmp(export->chap.user, user) == 0;
+                strcmp(export->grant->chap.user, user) == 0;
         if (found)
-            *chap = export->chap;
+            *chap = export->grant->chap;
     }
     pthread_mutex_unlock(&target->lock);
     return found;
@@ -94,7 +96,7 @@ static bool may_see(const struct export *export, const struct login_result *who)
         return false;
     if (who->session == LOGIN_NORMAL)
         return strcmp(export->name, who->target) == 0;
-    return !export->has_chap || strcmp(export->chap.user, who->user) == 0;
+    return !export->grant->has_chap || strcmp(export->grant->chap.user, who->user) == 0;
 }
 
 bool admission_list(
@@ -117,6 +119,33 @@ bool admission_list(
 
 /* -- failures ------------------------------------------------------------------------------ */
 
+/* Whoever guessed at credentials that are not in force any more begins anew: new ones of an
+   export that it may use are a fresh start, or their honest owner would wait for what it did
+   with the old. */
+static bool is_forgiven(struct iscsi_target *target, const struct failure *failure)
+{
+    bool forgiven = false;
+
+    pthread_mutex_lock(&target->lock);
+    for (const struct export *export = target->exports; export && !forgiven;
+            export = export->next)
+        forgiven = export->state == EXPORT_SERVING && export->grant->has_chap &&
+                export->credentials > failure->credentials &&
+                export_allows(export, failure->initiator);
+    pthread_mutex_unlock(&target->lock);
+    return forgiven;
+}
+
+static uint64_t credentials_now(struct iscsi_target *target)
+{
+    uint64_t made;
+
+    pthread_mutex_lock(&target->lock);
+    made = target->credentials_made;
+    pthread_mutex_unlock(&target->lock);
+    return made;
+}
+
 static struct failure *failure_find(struct iscsi_target *target,
         const struct connection *connection, const char *initiator)
 {
@@ -126,7 +155,8 @@ static struct failure *failure_find(struct iscsi_target *target,
         struct failure *failure = &target->failures[i];
         if (failure->count > 0 && strcmp(failure->initiator, initiator) == 0 &&
                 strcmp(failure->address, connection->host) == 0 &&
-                instant_ms_until(failure->first, now) < FAILURE_MS)
+                instant_ms_until(failure->first, now) < FAILURE_MS &&
+                !is_forgiven(target, failure))
             return failure;
     }
     return NULL;
@@ -138,7 +168,8 @@ bool admission_throttled(void *context, const char *initiator)
     const struct failure *failure =
             failure_find(connection->target, connection, initiator);
 
-    return failure && failure->count >= FAILURES_MAX;
+    connection->entry->throttled = failure && failure->count >= FAILURES_MAX;
+    return connection->entry->throttled;
 }
 
 void admission_failed(void *context, const char *initiator)
@@ -157,6 +188,7 @@ void admission_failed(void *context, const char *initiator)
             oldest = &target->failures[i];
     oldest->first = loop_now(connection->hall->loop);
     oldest->count = 1;
+    oldest->credentials = credentials_now(target);
     (void)snprintf(oldest->initiator, sizeof oldest->initiator, "%s", initiator);
     (void)snprintf(oldest->address, sizeof oldest->address, "%s", connection->host);
 }
@@ -243,6 +275,9 @@ static uint16_t roster_try(struct session *session)
         session->export = export_find_name(target, who->target);
         if (!session->export || !export_allows(session->export, who->initiator))
             return STATUS_NOT_FOUND;
+        /* What it has shown is worth nothing under credentials that came meanwhile. */
+        if (session->connection->entry->credentials != session->export->credentials)
+            return STATUS_UNAVAILABLE;
     }
     place = roster_place(target, session->export, who);
     if (!place)
@@ -262,6 +297,7 @@ void admission_leave(struct session *session)
     session->entry->taken = false;
     if (export)
         export->sessions--;
+    pthread_cond_broadcast(&target->changed);
     pthread_mutex_unlock(&target->lock);
     session->entry = NULL;
 }
@@ -288,12 +324,25 @@ static bool older_is_there(const struct connection *connection)
     return found;
 }
 
+/* Terms that changed while it was on its way did not find it on this loop. */
+static bool still_allowed(const struct session *session)
+{
+    struct iscsi_target *target = session->connection->target;
+    bool allowed;
+
+    pthread_mutex_lock(&target->lock);
+    allowed = export_allows(session->export, session->terms.initiator);
+    pthread_mutex_unlock(&target->lock);
+    return allowed;
+}
+
 static void try_to_open(struct connection *connection)
 {
     struct export *export = connection->session->export;
 
-    if (export->ending) {
-        entry_refuse(connection, STATUS_UNAVAILABLE);
+    if (export->ending || !still_allowed(connection->session)) {
+        entry_refuse(
+                connection, export->ending ? STATUS_UNAVAILABLE : STATUS_FORBIDDEN);
         return;
     }
     if (older_is_there(connection))

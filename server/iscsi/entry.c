@@ -108,9 +108,10 @@ static void entry_sent(struct connection *connection)
     case LOGIN_REFUSED:
         atomic_fetch_add_explicit(
                 &connection->target->logins_refused, 1, memory_order_relaxed);
-        log_plain(LOG_WARN, "iscsi-login-refused", "%.64s from %s: status %04x",
+        log_plain(LOG_WARN, "iscsi-login-refused", "%.64s from %s: status %04x%s",
                 login_initiator(entry->login), connection->address,
-                be16_get(entry->answer + 36));
+                be16_get(entry->answer + 36),
+                entry->throttled ? ", throttled: too many failed before" : "");
         connection_refuse(connection);
         return;
     default:

@@ -16,9 +16,11 @@
 
 bool export_allows(const struct export *export, const char *initiator)
 {
-    for (size_t i = 0; i < export->initiator_count; i++)
-        if (strcmp(export->initiators[i], "*") == 0 ||
-                strcmp(export->initiators[i], initiator) == 0)
+    const struct grant *grant = export->grant;
+
+    for (size_t i = 0; i < grant->initiator_count; i++)
+        if (strcmp(grant->initiators[i], "*") == 0 ||
+                strcmp(grant->initiators[i], initiator) == 0)
             return true;
     return false;
 }
@@ -53,8 +55,8 @@ void export_unlink(struct export *export)
 
 void export_free(struct export *export)
 {
-    free(export->initiators);
-    explicit_bzero(&export->chap, sizeof export->chap);
+    grant_destroy(export->grant);
+    grant_destroy(export->ready);
     free(export);
 }
 
@@ -187,30 +189,25 @@ void export_open(struct export *export)
     loop_post(export->hall->loop, &export->post);
 }
 
-static bool may_stay(struct export *export, const struct login_result *who)
-{
-    return export_allows(export, who->initiator) &&
-            (!export->has_chap || strcmp(export->chap.user, who->user) == 0);
-}
-
 static void on_change(struct loop_task *post)
 {
     struct export *export = container_of(post, struct export, change);
     struct connection *connection = export->hall->connections;
     bool stays;
 
+    /* Before the walk: a grant that changes during it has another one. */
+    pthread_mutex_lock(&export->target->lock);
+    export->changing = false;
+    pthread_mutex_unlock(&export->target->lock);
     for (; connection; connection = connection->next) {
         if (!connection->session || connection->session->export != export)
             continue;
         pthread_mutex_lock(&export->target->lock);
-        stays = may_stay(export, &connection->session->terms);
+        stays = export_allows(export, connection->session->terms.initiator);
         pthread_mutex_unlock(&export->target->lock);
         if (!stays)
             connection_drop(connection, "it may not use this any more");
     }
-    pthread_mutex_lock(&export->target->lock);
-    export->changing = false;
-    pthread_mutex_unlock(&export->target->lock);
     export_left(export);
 }
 

@@ -220,6 +220,8 @@ struct entry {
     struct login_asker asker;
     struct login_result result;
     uint16_t tsih;
+    uint64_t credentials; /* of the export, when its name was looked up */
+    bool throttled; /* refused for what failed before */
     struct instant began, pdu_began;
     uint8_t answer[PDU_HEADER + LOGIN_DATA_MAX + 4];
     size_t length, sent;
@@ -263,6 +265,14 @@ struct hall {
 
 enum export_state { EXPORT_OPENING, EXPORT_SERVING, EXPORT_FAILED, EXPORT_ENDING };
 
+/* Who may use an export, and how they show who they are. Constant once made. */
+struct grant {
+    char (*initiators)[SCSI_NAME_MAX]; /* normalised; "*" all */
+    size_t initiator_count;
+    bool has_chap;
+    struct login_chap chap;
+};
+
 /* Under the target's lock but where said. */
 struct export
 {
@@ -278,10 +288,9 @@ struct export
     size_t kept_length; /* constant */
     enum export_state state;
     struct fault fault;
-    char(*initiators)[SCSI_NAME_MAX];
-    size_t initiator_count;
-    bool has_chap;
-    struct login_chap chap;
+    struct grant *grant; /* in force */
+    struct grant *ready; /* in force when it is settled, NULL: none */
+    uint64_t credentials; /* the number of those in force, of the target */
     unsigned sessions; /* in the roster */
     /* the loop's */
     struct scsi_unit *unit;
@@ -314,6 +323,7 @@ struct failure {
     char address[64];
     struct instant first;
     unsigned count;
+    uint64_t credentials; /* how many were made before the first of them */
 };
 
 struct portal {
@@ -342,7 +352,7 @@ struct iscsi_target {
     pthread_mutex_t lock;
     pthread_cond_t changed; /* an export's state, a hall's end */
     struct export *exports;
-    uint64_t exports_made;
+    uint64_t exports_made, credentials_made;
     struct roster_entry roster[ROSTER];
     size_t halls_running;
     unsigned grace_ms; /* set before the halls stop */
@@ -521,6 +531,21 @@ void management_start(struct task *task);
 void management_task_over(
         struct task *task); /* those who asked for its end hear of it */
 
+/* -- target.c: waiting ------------------------------------------------------------------- */
+
+struct timespec target_deadline(unsigned ms); /* from now on */
+/** Locked; for target->changed. False: the deadline passed. */
+bool target_wait(struct iscsi_target *target, const struct timespec *deadline);
+
+/* -- grant.c: who may use an export ------------------------------------------------------ */
+
+/** Judged and copied; owned by the caller, grant_destroy(). 0, -EINVAL, -ENOMEM. */
+int grant_make(
+        const struct iscsi_export *what, struct grant **grant, struct fault *fault);
+void grant_destroy(struct grant *grant); /* NULL is fine */
+/** In force from now on, in place of what was; takes @grant. Locked. */
+void grant_take(struct export *export, struct grant **grant);
+
 /* -- export.c ---------------------------------------------------------------------------- */
 
 struct export *export_find_name(
@@ -528,6 +553,9 @@ struct export *export_find_name(
 bool export_allows(const struct export *export, const char *initiator); /* locked */
 
 struct export *export_find_id(struct iscsi_target *target, const struct uuid *id);
+/** The same one, not another of its id. Locked. */
+struct export *export_still(
+        struct iscsi_target *target, const struct uuid *id, uint64_t serial);
 void export_unlink(struct export *export); /* locked */
 void export_free(struct export *export);
 void export_open(struct export *export); /* posts; it is in the list, OPENING */

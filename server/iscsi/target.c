@@ -16,7 +16,6 @@
 enum {
     BUFFER_BYTES = 128 << 20,
     PING_MS = 15 * 1000,
-    SECRET_MIN = 12, /* bytes: RFC 7143 9.2.1 asks for 96 random bits without IPsec */
     GRACE_MS = 1000, /* for sessions to log out when their export ends, at most */
     STOP_MS = 60 * 1000, /* devices end within their own deadlines */
 };
@@ -29,7 +28,7 @@ void iscsi_target_name(
 
 /* -- waiting ------------------------------------------------------------------------------- */
 
-static struct timespec deadline_in(unsigned ms)
+struct timespec target_deadline(unsigned ms)
 {
     struct timespec at;
 
@@ -43,8 +42,7 @@ static struct timespec deadline_in(unsigned ms)
     return at;
 }
 
-/* Locked. False: the deadline passed. */
-static bool change_wait(struct iscsi_target *target, const struct timespec *deadline)
+bool target_wait(struct iscsi_target *target, const struct timespec *deadline)
 {
     return pthread_cond_timedwait(&target->changed, &target->lock, deadline) !=
             ETIMEDOUT;
@@ -148,7 +146,7 @@ struct iscsi_target *iscsi_target_create(
 
 void iscsi_target_destroy(struct iscsi_target *target, unsigned ms)
 {
-    struct timespec deadline = deadline_in(ms + STOP_MS);
+    struct timespec deadline = target_deadline(ms + STOP_MS);
     bool ended = true;
 
     if (!target)
@@ -163,7 +161,7 @@ void iscsi_target_destroy(struct iscsi_target *target, unsigned ms)
         loop_post(target->halls[i].loop, &target->halls[i].stop);
     pthread_mutex_lock(&target->lock);
     while (target->halls_running > 0 && ended)
-        ended = change_wait(target, &deadline);
+        ended = target_wait(target, &deadline);
     pthread_mutex_unlock(&target->lock);
     if (ended)
         target_free(target);
@@ -181,59 +179,6 @@ bool iscsi_target_portal(const struct iscsi_target *target, unsigned index,
 }
 
 /* -- exports ------------------------------------------------------------------------------- */
-
-static int chap_judge(const struct login_chap *chap, struct fault *fault)
-{
-    if (!chap->user[0])
-        return fault_set(fault, -EINVAL, "a CHAP user must have a name");
-    if (strlen(chap->secret) < SECRET_MIN)
-        return fault_set(fault, -EINVAL, "a secret has at least %d bytes", SECRET_MIN);
-    if (!chap->mutual_secret[0])
-        return 0;
-    if (strlen(chap->mutual_secret) < SECRET_MIN)
-        return fault_set(fault, -EINVAL, "a secret has at least %d bytes", SECRET_MIN);
-    if (strcmp(chap->secret, chap->mutual_secret) == 0)
-        return fault_set(fault, -EINVAL, "the two secrets must differ");
-    return 0;
-}
-
-/* Names as they are compared, in a block of their own. */
-static int initiators_copy(
-        struct export *export, const struct iscsi_export *what, struct fault *fault)
-{
-    size_t count = what->initiator_count;
-    char(*names)[SCSI_NAME_MAX] = calloc(count + 1, sizeof *names);
-
-    if (!names)
-        return fault_set(fault, -ENOMEM, "out of memory");
-    for (size_t i = 0; i < count; i++) {
-        if (strcmp(what->initiators[i], "*") == 0) {
-            memcpy(names[i], "*", 2);
-        } else if (!text_name(what->initiators[i], names[i])) {
-            free(names);
-            return fault_set(
-                    fault, -EINVAL, "%.100s is no iSCSI name", what->initiators[i]);
-        }
-    }
-    free(export->initiators);
-    export->initiators = names;
-    export->initiator_count = count;
-    return 0;
-}
-
-static int access_set(
-        struct export *export, const struct iscsi_export *what, struct fault *fault)
-{
-    int result = what->has_chap ? chap_judge(&what->chap, fault) : 0;
-
-    if (result == 0)
-        result = initiators_copy(export, what, fault);
-    if (result < 0)
-        return result;
-    export->has_chap = what->has_chap;
-    export->chap = what->chap;
-    return 0;
-}
 
 static struct export *export_make(struct iscsi_target *target,
         const struct iscsi_export *what, int *result, struct fault *fault)
@@ -257,15 +202,14 @@ static struct export *export_make(struct iscsi_target *target,
     if (!text_name(export->name, normal))
         *result = fault_set(fault, -EINVAL, "%.100s is no iSCSI name", export->name);
     else
-        *result = access_set(export, what, fault);
+        *result = grant_make(what, &export->ready, fault);
     if (*result == 0)
         return export;
     export_free(export);
     return NULL;
 }
 
-/* Locked. It may be gone, and another of its id be there. */
-static struct export *export_still(
+struct export *export_still(
         struct iscsi_target *target, const struct uuid *id, uint64_t serial)
 {
     struct export *export = export_find_id(target, id);
@@ -275,13 +219,13 @@ static struct export *export_still(
 static int publish_wait(struct iscsi_target *target, const struct uuid *id,
         uint64_t serial, unsigned ms, struct fault *fault)
 {
-    struct timespec deadline = deadline_in(ms);
+    struct timespec deadline = target_deadline(ms);
     struct export *export = export_still(target, id, serial);
     bool waits = true;
     int result = 0;
 
     while (export && export->state == EXPORT_OPENING && waits) {
-        waits = change_wait(target, &deadline);
+        waits = target_wait(target, &deadline);
         export = export_still(target, id, serial);
     }
     if (!export || export->state == EXPORT_ENDING)
@@ -316,6 +260,7 @@ int iscsi_target_publish(struct iscsi_target *target, const struct iscsi_export 
         export_free(export);
         return fault_set(fault, -EEXIST, "it is exported already");
     }
+    grant_take(export, &export->ready);
     export->next = target->exports;
     target->exports = export;
     export->serial = ++target->exports_made;
@@ -325,37 +270,10 @@ int iscsi_target_publish(struct iscsi_target *target, const struct iscsi_export 
     return result;
 }
 
-static struct export *serving_find(struct iscsi_target *target, const struct uuid *id)
-{
-    struct export *export = export_find_id(target, id);
-    return export && export->state == EXPORT_SERVING ? export : NULL;
-}
-
-int iscsi_target_change(struct iscsi_target *target, const struct iscsi_export *what,
-        struct fault *fault)
-{
-    struct export *export;
-    int result;
-
-    pthread_mutex_lock(&target->lock);
-    export = serving_find(target, &what->id);
-    if (!export)
-        result = fault_set(fault, -ENOENT, "it is not exported");
-    else if (export->read_only != what->read_only ||
-            export->hall != &target->halls[what->loop])
-        result = fault_set(fault, -EBUSY, "it must be withdrawn first");
-    else
-        result = access_set(export, what, fault);
-    if (result == 0)
-        export_recheck(export);
-    pthread_mutex_unlock(&target->lock);
-    return result;
-}
-
 int iscsi_target_withdraw(
         struct iscsi_target *target, const struct uuid *id, unsigned ms)
 {
-    struct timespec deadline = deadline_in(ms);
+    struct timespec deadline = target_deadline(ms);
     struct export *export;
     uint64_t serial = 0;
     bool waits = true;
@@ -370,7 +288,7 @@ int iscsi_target_withdraw(
     if (export && (export->state == EXPORT_SERVING || export->state == EXPORT_OPENING))
         export_end(export, ms / 2 < GRACE_MS ? ms / 2 : GRACE_MS);
     while (export_still(target, id, serial) && waits)
-        waits = change_wait(target, &deadline);
+        waits = target_wait(target, &deadline);
     if (export_still(target, id, serial))
         result = -ETIMEDOUT;
     pthread_mutex_unlock(&target->lock);
@@ -399,7 +317,9 @@ int iscsi_target_sessions(struct iscsi_target *target, const struct uuid *id,
     int count = 0;
 
     pthread_mutex_lock(&target->lock);
-    export = serving_find(target, id);
+    export = export_find_id(target, id);
+    if (export && export->state != EXPORT_SERVING)
+        export = NULL;
     for (unsigned i = 0; export && i < ROSTER; i++) {
         const struct roster_entry *entry = &target->roster[i];
         if (!entry->taken || entry->export != export)

@@ -65,10 +65,22 @@ struct iscsi_export {
 int iscsi_target_publish(struct iscsi_target *target, const struct iscsi_export *export,
         unsigned ms, struct fault *fault);
 
-/** Who may use it from now on; sessions of those who may not any more are closed. -ENOENT,
-    -EINVAL; -EBUSY: @read_only or the loop differ (withdraw first). */
+/**
+ * Who may use it and with which credentials: judged and held ready (in place of what was held
+ * ready before) until iscsi_target_settle(); nothing changes yet. 0; -ENOENT, -EINVAL, -ENOMEM;
+ * -EBUSY: @read_only or the loop differ (withdraw first). Never waits.
+ */
 int iscsi_target_change(struct iscsi_target *target, const struct iscsi_export *export,
         struct fault *fault);
+
+/**
+ * What is held ready is in force, or forgotten (not @kept). New logins need it. Sessions of
+ * initiators who may not any more are closed, their commands end first; all others go on,
+ * whatever credentials they came with. Waits up to @ms for those ends: -ETIMEDOUT (they go on
+ * ending, and nothing more is heard from them). 0; -ENOENT: nothing is held ready.
+ */
+int iscsi_target_settle(
+        struct iscsi_target *target, const struct uuid *id, bool kept, unsigned ms);
 
 /** Serve it no more: sessions are closed, what is in flight ends, the device is flushed and
     closed. Waits up to @ms: -ETIMEDOUT (it goes on ending). -ENOENT. */

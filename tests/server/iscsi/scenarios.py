@@ -4,7 +4,8 @@
     scenarios.py NAME PORT PORT6     one scene; exit status 0 when all went as it must
 
 The rig (target_rig.c) that serves the target answers lines on standard output: "hold 0",
-"held 0 N", "let 0", "sessions 0 [N]", "withdraw 0 MS", "publish 0", "change 0 NAME".
+"held 0 N", "let 0", "sessions 0 [N]", "withdraw 0 MS", "publish 0", "change 0 NAME [MS|no]",
+"secret 1 SECRET".
 """
 import os
 import random
@@ -499,6 +500,82 @@ def withdrawn():
     assert ask("change 0 iqn.2026-11.org.replicad:nobody") == 0
     session.expect_closed()
     expect_status(bare_login(OPEN), 0x0202)
+
+
+def named(name):
+    return "iqn.2026-11.org.replicad:" + name
+
+
+def changed_names():
+    """Who still may notices nothing; who may not ends, commands first."""
+    stays, goes = enter(name=named("stays")), enter(name=named("goes"))
+    assert ask("change 0 %s no" % named("stays")) == 0  # held ready, and forgotten
+    goes.write(0, noise(512))
+    enter(name=named("goes")).close()
+    assert ask("sessions 0 2") == 2
+    ask("hold 0")
+    pdu = stays.write_pdu(8, 1, b"s" * 512)
+    stays.send(pdu)
+    goes.send(goes.write_pdu(16, 1, b"g" * 512))
+    ask("held 0 2")
+    assert ask("change 0 %s 300" % named("stays")) == -110  # its command has not ended
+    goes.expect_closed()
+    assert ask("sessions 0") == 2
+    ask("let 0")
+    assert ask("change 0 %s" % named("stays")) == 0
+    assert ask("sessions 0") == 1
+    assert stays.expect(RESPONSE, pdu["itt"]).status == 0
+    data = noise(4096)
+    stays.write(0, data)
+    assert stays.read(0, 8) == data
+    late = connect(name=named("goes"))
+    expect_status(late.login_step(1, 3, late.names(OPEN) + late.offers({})), 0x0202)
+    enter(name=named("stays")).close()
+
+
+def changed_on_the_way():
+    """One that has logged in and waits for its older session does not come in any more."""
+    older = enter(name=named("goes"))
+    ask("hold 0")
+    older.send(older.write_pdu(0, 1, b"o" * 512))
+    ask("held 0 1")
+    newer = connect(name=named("goes"), isid=older.isid)
+    newer.send(newer.login_pdu(1, 3, newer.names(OPEN) + newer.offers({})))
+    assert ask("sessions 0 2") == 2
+    assert ask("change 0 %s 300" % named("stays")) == -110
+    said = newer.expect_closed()
+    assert all(pdu[36] >> 16 for pdu in said), said
+    ask("let 0")
+    assert ask("sessions 0 0") == 0
+
+
+def changed_secrets():
+    """New logins show the new one, one that is half over too; sessions stay; guesses at the old
+    one are forgotten, but not for a change that changes no secret."""
+    new = {**CHAP, "secret": "alice-has-a-new-one"}
+    session = enter(LOCKED, chap=CHAP)
+    halfway = connect(name=named("halfway"))
+    assert not halfway.chap(LOCKED, **CHAP)[36] >> 16
+    hasty = connect(name=named("hasty"))
+    for _ in range(6):
+        expect_status(connect(name=hasty.name).chap(LOCKED, **new), 0x0201)
+    assert ask("secret 1 " + CHAP["secret"]) == 0
+    expect_status(connect(name=hasty.name).chap(LOCKED, **CHAP), 0x0201)
+    assert ask("secret 1 " + new["secret"]) == 0
+    hasty.login(LOCKED, new).test_unit_ready()
+    expect_status(halfway.login_step(1, 3, halfway.offers({})), 0x0301)
+    expect_status(connect().chap(LOCKED, **CHAP), 0x0201)
+    connect().login(LOCKED, new).test_unit_ready()
+    data = noise(8192)
+    session.write(0, data)
+    assert session.read(0, 16) == data
+    slow = named("slow")
+    for _ in range(6):
+        expect_status(connect(name=slow).chap(LOCKED, **CHAP), 0x0201)
+    expect_status(connect(name=slow).chap(LOCKED, **new), 0x0201)
+    assert ask("withdraw 1 60000") == 0
+    assert ask("publish 1") == 0
+    connect(name=slow).login(LOCKED, CHAP).test_unit_ready()
 
 
 def pings():

@@ -60,6 +60,8 @@ static void round_of(unsigned export)
     for (unsigned i = 0; i < 20; i++) {
         look(export);
         result = iscsi_target_change(rig->target, &what, &fault);
+        if (result == 0)
+            result = iscsi_target_settle(rig->target, &what.id, true, DEADLINE_MS);
         if (result < 0)
             fail(fault.why, result);
     }

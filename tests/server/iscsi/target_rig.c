@@ -460,22 +460,38 @@ static int wait_sessions(struct rig *rig, unsigned export, int wanted)
     return sessions_of(rig, export);
 }
 
-static int change(struct rig *rig, unsigned export, const char *initiator)
+/* @end: "" and it is kept, "no" and it is forgotten, else how many ms it may take. */
+static int change(struct rig *rig, const struct iscsi_export *what, const char *end)
 {
-    struct iscsi_export what = rig_export(rig, export);
+    int result = iscsi_target_change(rig->target, what, NULL);
 
-    what.initiators = &initiator;
-    return iscsi_target_change(rig->target, &what, NULL);
+    if (result)
+        return result;
+    return iscsi_target_settle(rig->target, &what->id, strcmp(end, "no") != 0,
+            end[0] ? (unsigned)atoi(end) : RIG_DISKS_MS);
+}
+
+static int change_name(
+        struct rig *rig, struct iscsi_export *what, const char *name, const char *end)
+{
+    what->initiators = &name;
+    return change(rig, what, end);
+}
+
+static int change_secret(struct rig *rig, struct iscsi_export *what, const char *secret)
+{
+    snprintf(what->chap.secret, sizeof what->chap.secret, "%s", secret);
+    return change(rig, what, "");
 }
 
 /* "WORD EXPORT [ARGUMENT]" -> what to answer. */
 static int serve_line(struct rig *rig, const char *line)
 {
-    char word[32] = "", argument[LINE] = "";
+    char word[32] = "", argument[LINE] = "", more[LINE] = "";
     unsigned export = 0;
     struct iscsi_export what;
 
-    (void)sscanf(line, "%31s %u %255s", word, &export, argument);
+    (void)sscanf(line, "%31s %u %255s %255s", word, &export, argument, more);
     if (export >= RIG_EXPORTS)
         return -EINVAL;
     what = rig_export(rig, export);
@@ -502,7 +518,9 @@ static int serve_line(struct rig *rig, const char *line)
     if (strcmp(word, "publish") == 0)
         return iscsi_target_publish(rig->target, &what, RIG_DISKS_MS, NULL);
     if (strcmp(word, "change") == 0)
-        return change(rig, export, argument);
+        return change_name(rig, &what, argument, more);
+    if (strcmp(word, "secret") == 0)
+        return change_secret(rig, &what, argument);
     return -ENOSYS;
 }
 
