@@ -165,6 +165,13 @@ struct api_exporter {
     int (*publish)(void *context, const struct api_export *export, struct fault *fault);
     /** 0, -ENOENT, -ETIMEDOUT. */
     int (*withdraw)(void *context, const struct uuid *id);
+    /** Who may use what is served, with which credentials; all else is as it was published, and
+        @element and @kept are not looked at. Held ready, in force with settle(); nothing changes
+        yet. 0; -EINVAL (names, secrets), -ENOMEM, -ENOENT. */
+    int (*change)(void *context, const struct api_export *export, struct fault *fault);
+    /** What change() holds ready is in force, or forgotten (not @kept). Sessions of who still may
+        go on; those of others have ended, commands first, when it returns, or it is logged. */
+    void (*settle)(void *context, const struct uuid *id, bool kept);
     bool (*serves)(void *context, const struct uuid *id);
     /** Copies up to @room; returns how many there are. */
     size_t (*sessions)(void *context, const struct uuid *id,

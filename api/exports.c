@@ -3,7 +3,9 @@
  * The row says what is to be served, and who serves it (exports_serve.c) does. Made: the
  * element is opened and served, then the row is committed; served without a row it is for as
  * long as that takes, and a crash in between leaves nothing. Taken away: the row goes first.
- * One call at a time changes what is served.
+ * Changed in who may use it and how they show it: held ready, committed, then in force, and no
+ * session of who still may notices. Changed in more: served anew, as if made. One call at a time
+ * changes what is served.
  */
 #include "api/exports.h"
 
@@ -218,6 +220,8 @@ struct export_work {
     struct store_element element;
     struct store_export row, before;
     bool found; /* @before is what was served */
+    bool kept; /* the turn is to keep the row */
+    enum export_how how; /* it came to be served */
 };
 
 #define MEMBER(json, kind, value, ...)                                                 \
@@ -325,40 +329,79 @@ static void refuse_serving(struct call *call, const struct fault *fault)
     }
 }
 
+static bool export_is_served(const struct export_work *work)
+{
+    const struct api_exporter *exporter = work->call->service->exporter;
+
+    return exporter && exporter->serves(exporter->context, &work->row.id);
+}
+
+/** What the element was opened for stays: nothing is to be closed. */
+static enum export_how export_way(const struct export_work *work)
+{
+    if (!export_is_served(work))
+        return EXPORT_PUBLISH;
+    return work->found && work->before.read_only == work->row.read_only
+            ? EXPORT_CHANGE
+            : EXPORT_REPLACE;
+}
+
+/** Not as the row says any more, or not yet: as the old one did, if it did. */
+static void export_serve_before(struct export_work *work)
+{
+    struct fault fault = { 0 };
+
+    if (!work->found || export_is_served(work))
+        return;
+    if (export_serve_row(work->call->service, &work->before, EXPORT_PUBLISH, &fault) !=
+            0)
+        log_event(LOG_WARN, "export-waits",
+                (struct log_about){ .element = work->row.id.text },
+                "it cannot be served as before: %s", fault.why);
+}
+
 /** Serve it as the row says, in place of what is served. */
 static bool export_serve(struct export_work *work)
 {
-    const struct api_exporter *exporter = work->call->service->exporter;
     struct fault fault = { 0 };
     int result;
 
-    if (exporter && exporter->serves(exporter->context, &work->row.id)) {
-        result = exporter->withdraw(exporter->context, &work->row.id);
-        if (result)
-            (void)fault_set(&fault, result, "what was served does not come to rest");
-    }
-    result = fault.error ? fault.error
-                         : export_serve_row(work->call->service, &work->row, &fault);
+    work->how = export_way(work);
+    result = export_serve_row(work->call->service, &work->row, work->how, &fault);
     if (result == 0)
         return true;
     fault.error = result;
     refuse_serving(work->call, &fault);
+    export_serve_before(work);
     return false;
 }
 
-/** The row is not kept: serve what was, or nothing. */
+/** The row is not kept. */
 static void export_unserve(struct export_work *work)
 {
-    struct service *service = work->call->service;
-    const struct api_exporter *exporter = service->exporter;
-    struct fault fault = { 0 };
+    const struct api_exporter *exporter = work->call->service->exporter;
 
-    if (exporter)
-        (void)exporter->withdraw(exporter->context, &work->row.id);
-    if (work->found && export_serve_row(service, &work->before, &fault) != 0)
-        log_event(LOG_WARN, "export-waits",
-                (struct log_about){ .element = work->row.id.text },
-                "it cannot be served as before: %s", fault.why);
+    if (work->how == EXPORT_CHANGE) {
+        exporter->settle(exporter->context, &work->row.id, false);
+        return;
+    }
+    (void)exporter->withdraw(exporter->context, &work->row.id);
+    export_serve_before(work);
+}
+
+/** The row is kept: new terms are in force, and sessions that it ends are not told any more. */
+static void export_settle(struct export_work *work)
+{
+    const struct api_exporter *exporter = work->call->service->exporter;
+    struct writer *writer;
+
+    if (work->how != EXPORT_CHANGE)
+        return;
+    exporter->settle(exporter->context, &work->row.id, true);
+    if ((writer = writer_create())) {
+        members_render(work->call->service, writer, &work->row);
+        outcome_body(work->call->outcome, &writer);
+    }
 }
 
 static bool put_work(struct clerk_turn *turn, void *context)
@@ -389,6 +432,7 @@ static bool put_work(struct clerk_turn *turn, void *context)
     outcome_body(call->outcome, &writer);
     call->target = work->row.id;
     call_settle(call, turn);
+    work->kept = true;
     return true;
 }
 
@@ -404,12 +448,10 @@ void call_EXPORT_PUT(struct call *call)
     pthread_mutex_lock(&service->exports_lock);
     if (export_look(&work) && claim_take(call, &claim, &work.element)) {
         if (export_serve(&work)) {
-            (void)call_commit(call, put_work, &work);
-            if (call->outcome->verdict != API_DONE &&
-                    call->outcome->verdict != API_MADE)
+            if (call_commit(call, put_work, &work) && work.kept)
+                export_settle(&work);
+            else
                 export_unserve(&work);
-        } else if (work.found) {
-            export_unserve(&work);
         }
     }
     claim_drop(service, &claim);

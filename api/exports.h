@@ -15,9 +15,14 @@ bool export_holds(
 /** The initiators of a row as a list that points into @text. Returns how many. */
 size_t export_names(char *text, const char **names, size_t room);
 
-/** Serve @row as it is now. 0, or -ENODEV (nobody is there to serve), -ENOKEY, -ENOMEM, and as
-    exporter->publish(). May wait for the far side. */
-int export_serve_row(
-        struct service *service, const struct store_export *row, struct fault *fault);
+/** Serve @row as it is now: one that is not served yet; in place of what is served; or by new
+    terms of it alone, which exporter->settle() puts in force. */
+enum export_how { EXPORT_PUBLISH, EXPORT_REPLACE, EXPORT_CHANGE };
+
+/** 0, or -ENODEV (nobody is there to serve), -ENOKEY, -ENOMEM, and as exporter->publish() and its
+    kin. What is served is not touched before the rest of @row is at hand. May wait for the far
+    side, and for sessions to end. */
+int export_serve_row(struct service *service, const struct store_export *row,
+        enum export_how how, struct fault *fault);
 
 #endif

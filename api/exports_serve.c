@@ -93,8 +93,23 @@ static int serving_fill(struct service *service, struct store_reader *reader,
     return engine_credentials(service->engine, row->credentials, &serving->chap, fault);
 }
 
-int export_serve_row(
-        struct service *service, const struct store_export *row, struct fault *fault)
+static int serving_start(const struct api_exporter *exporter,
+        const struct serving *serving, enum export_how how, struct fault *fault)
+{
+    const struct api_export *export = &serving->export;
+    int result = 0;
+
+    if (how == EXPORT_CHANGE)
+        return exporter->change(exporter->context, export, fault);
+    if (how == EXPORT_REPLACE)
+        result = exporter->withdraw(exporter->context, &export->id);
+    if (result && result != -ENOENT)
+        return fault_set(fault, result, "what was served does not come to rest");
+    return exporter->publish(exporter->context, export, fault);
+}
+
+int export_serve_row(struct service *service, const struct store_export *row,
+        enum export_how how, struct fault *fault)
 {
     const struct api_exporter *exporter = service->exporter;
     struct store_reader *reader;
@@ -111,7 +126,7 @@ int export_serve_row(
                      : fault_set(fault, -ENOMEM, "out of memory");
     store_reader_give(service->store, reader);
     if (result == 0)
-        result = exporter->publish(exporter->context, &serving->export, fault);
+        result = serving_start(exporter, serving, how, fault);
     serving_free(serving);
     return result;
 }
@@ -159,7 +174,7 @@ static int serve_again(struct service *service, const struct uuid *id)
     result = store_get(reader, STORE_EXPORT, id->text, &row);
     store_reader_give(service->store, reader);
     if (result == 0)
-        result = export_serve_row(service, &row, &fault);
+        result = export_serve_row(service, &row, EXPORT_PUBLISH, &fault);
     if (result && result != -ENOENT)
         log_event(LOG_WARN, "export-waits", (struct log_about){ .element = id->text },
                 "it cannot be served yet: %s", fault.why);

@@ -28,6 +28,7 @@ struct served {
     struct served *next;
     struct exports *exports;
     struct uuid id;
+    unsigned at; /* index of its loop */
     bool ending; /* it did not end in time, and still may: nobody is to find it */
     struct engine_handle *handle;
     struct scsi_backing backing;
@@ -50,6 +51,7 @@ struct exports {
     pthread_mutex_t lock;
     pthread_cond_t wake; /* CLOCK_MONOTONIC */
     bool stopping; /* under the lock */
+    bool missing; /* under the lock: something may not be served that should be */
     struct served *list; /* under the lock */
 };
 
@@ -107,14 +109,14 @@ static void served_keep(void *context, const uint8_t *bytes, size_t length,
         kept_come(served, result);
 }
 
-static struct served *served_make(struct exports *exports,
-        const struct api_export *export, unsigned *loop, struct fault *fault)
+static struct served *served_make(
+        struct exports *exports, const struct api_export *export, struct fault *fault)
 {
     struct served *served = calloc(1, sizeof(*served));
 
     if (served)
         served->handle = engine_handle_create(service_engine(exports->service),
-                export->element, !export->read_only, loop);
+                export->element, !export->read_only, &served->at);
     if (!served || !served->handle) {
         free(served);
         (void)fault_set(fault, -ENOMEM, "out of memory");
@@ -122,7 +124,7 @@ static struct served *served_make(struct exports *exports,
     }
     served->exports = exports;
     served->id = export->id;
-    served->loop = engine_loop(service_engine(exports->service), *loop);
+    served->loop = engine_loop(service_engine(exports->service), served->at);
     served->kept_task.run = kept_run;
     served->backing = (struct scsi_backing){
         .context = served, .open = served_open, .keep = served_keep
@@ -160,25 +162,43 @@ static void chap_take(struct login_chap *to, const struct block_chap *from)
     text_take(to->mutual_secret, sizeof(to->mutual_secret), from->mutual_secret);
 }
 
-static int served_publish(struct exports *exports, struct served *served, unsigned loop,
-        const struct api_export *export, struct fault *fault)
+/** For the target; wiped by the caller. */
+static struct iscsi_export served_terms(
+        const struct served *served, const struct api_export *export)
 {
     struct iscsi_export what = { .id = export->id,
         .initiators = export->initiators,
         .initiator_count = export->initiator_count,
         .has_chap = export->chap != NULL,
         .read_only = export->read_only,
-        .loop = loop,
+        .loop = served->at,
         .backing = &served->backing,
         .kept = export->kept,
         .kept_length = export->kept_length };
-    int result;
 
     if (export->chap)
         chap_take(&what.chap, export->chap);
-    result = iscsi_target_publish(exports->target, &what, PUBLISH_MS, fault);
+    return what;
+}
+
+static int served_publish(struct exports *exports, struct served *served,
+        const struct api_export *export, struct fault *fault)
+{
+    struct iscsi_export what = served_terms(served, export);
+    int result = iscsi_target_publish(exports->target, &what, PUBLISH_MS, fault);
+
     explicit_bzero(&what.chap, sizeof(what.chap));
     return result;
+}
+
+/** Whoever publishes or withdraws may leave something that should be served and is not: the
+    thread that tries again looks. */
+static void again_ask(struct exports *exports)
+{
+    pthread_mutex_lock(&exports->lock);
+    exports->missing = true;
+    pthread_cond_broadcast(&exports->wake);
+    pthread_mutex_unlock(&exports->lock);
 }
 
 static int on_publish(
@@ -186,13 +206,12 @@ static int on_publish(
 {
     struct exports *exports = context;
     struct served *served;
-    unsigned loop;
     int result;
 
-    served = served_make(exports, export, &loop, fault);
+    served = served_make(exports, export, fault);
     if (!served)
         return -ENOMEM;
-    result = served_publish(exports, served, loop, export, fault);
+    result = served_publish(exports, served, export, fault);
     if (result && result != -ETIMEDOUT) {
         served_free(served);
         return result;
@@ -218,6 +237,7 @@ static int on_withdraw(void *context, const struct uuid *id)
     if (!served)
         return -ENOENT;
     result = iscsi_target_withdraw(exports->target, id, WITHDRAW_MS);
+    again_ask(exports);
     pthread_mutex_lock(&exports->lock);
     served->ending = result == -ETIMEDOUT;
     for (at = &exports->list; *at != served; at = &(*at)->next)
@@ -228,6 +248,34 @@ static int on_withdraw(void *context, const struct uuid *id)
     if (!served->ending)
         served_free(served);
     return result;
+}
+
+static int on_change(
+        void *context, const struct api_export *export, struct fault *fault)
+{
+    struct exports *exports = context;
+    struct iscsi_export what;
+    struct served *served;
+    int result;
+
+    pthread_mutex_lock(&exports->lock);
+    served = *served_find(exports, &export->id);
+    pthread_mutex_unlock(&exports->lock);
+    if (!served)
+        return fault_set(fault, -ENOENT, "it is not served");
+    what = served_terms(served, export);
+    result = iscsi_target_change(exports->target, &what, fault);
+    explicit_bzero(&what.chap, sizeof(what.chap));
+    return result;
+}
+
+static void on_settle(void *context, const struct uuid *id, bool kept)
+{
+    struct exports *exports = context;
+
+    if (iscsi_target_settle(exports->target, id, kept, WITHDRAW_MS) == -ETIMEDOUT)
+        log_event(LOG_WARN, "export-lingers", (struct log_about){ .element = id->text },
+                "commands of a host that may not use it any more have not ended yet");
 }
 
 static bool on_serves(void *context, const struct uuid *id)
@@ -295,17 +343,23 @@ static void on_figures(void *context, struct api_export_figures *figures)
 
 /* -- trying again -------------------------------------------------------------------------------- */
 
-static bool again_wait(struct exports *exports)
+/** Until somebody asks, or with something @left for a while. False: it is over. */
+static bool again_wait(struct exports *exports, bool left)
 {
     struct timespec due;
-    bool stopping;
+    bool stopping, passed = false;
 
     (void)clock_gettime(CLOCK_MONOTONIC, &due);
     due.tv_sec += AGAIN_S;
     pthread_mutex_lock(&exports->lock);
-    while (!exports->stopping &&
-            pthread_cond_timedwait(&exports->wake, &exports->lock, &due) != ETIMEDOUT)
-        ;
+    while (!exports->stopping && !passed && (left || !exports->missing)) {
+        if (left)
+            passed = pthread_cond_timedwait(&exports->wake, &exports->lock, &due) ==
+                    ETIMEDOUT;
+        else
+            (void)pthread_cond_wait(&exports->wake, &exports->lock);
+    }
+    exports->missing = false;
     stopping = exports->stopping;
     pthread_mutex_unlock(&exports->lock);
     return !stopping;
@@ -315,7 +369,7 @@ static void *again_main(void *argument)
 {
     struct exports *exports = argument;
 
-    while (service_exports_resume(exports->service) > 0 && again_wait(exports))
+    while (again_wait(exports, service_exports_resume(exports->service) > 0))
         ;
     return NULL;
 }
@@ -381,7 +435,7 @@ struct exports *exports_start(struct service *service, const char *const *addres
     }
     exports->service = service;
     exports->exporter = (struct api_exporter){ exports, on_publish, on_withdraw,
-        on_serves, on_sessions, on_portal, on_figures };
+        on_change, on_settle, on_serves, on_sessions, on_portal, on_figures };
     locks_init(exports);
     if (target_start(exports, addresses, count, prefix, fault) == 0) {
         service_export_by(service, &exports->exporter);

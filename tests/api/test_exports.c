@@ -1,8 +1,11 @@
 /* Exports: what is served and by whom, what stands against them and they against; with an
  * exporter of the test's own in the target's place. */
 #include <errno.h>
+#include <fcntl.h>
+#include <sqlite3.h>
 
 #include "tests/api/pairs.h"
+#include "tests/store/disk.h"
 
 static struct rig rig;
 static char volume[37], other[37];
@@ -13,9 +16,12 @@ enum { SIZE = PAIRS_MIB, SERVED_MAX = 8 };
 
 static struct fake {
     struct uuid served[SERVED_MAX];
-    unsigned count, publishes, withdraws;
-    int refuse; /* a negative errno: publish() answers it */
-    char names[256], user[64], address[512];
+    bool opened_to_read[SERVED_MAX];
+    unsigned count, publishes, withdraws, changes, settles;
+    int refuse; /* a negative errno: publish() and change() answer it */
+    char names[256], user[64], secret[64], address[512]; /* in force */
+    bool is_ready;
+    char ready_names[256], ready_user[64], ready_secret[64];
     bool read_only;
     size_t kept_length;
     uint8_t kept[64];
@@ -29,6 +35,18 @@ static int fake_find(const struct uuid *id)
     return -1;
 }
 
+static void fake_terms(const struct api_export *export, char names[256], char user[64],
+        char secret[64])
+{
+    names[0] = '\0';
+    for (size_t i = 0; i < export->initiator_count; i++) {
+        strcat(names, export->initiators[i]);
+        strcat(names, ";");
+    }
+    strcpy(user, export->chap ? export->chap->user : "");
+    strcpy(secret, export->chap ? export->chap->secret : "");
+}
+
 static int fake_publish(
         void *context, const struct api_export *export, struct fault *fault)
 {
@@ -37,13 +55,9 @@ static int fake_publish(
     if (fake.refuse)
         return fault_set(fault, fake.refuse, "the fake refuses");
     expect(fake_find(&export->id) < 0 && fake.count < SERVED_MAX);
+    fake.opened_to_read[fake.count] = export->read_only;
     fake.served[fake.count++] = export->id;
-    fake.names[0] = '\0';
-    for (size_t i = 0; i < export->initiator_count; i++) {
-        strcat(fake.names, export->initiators[i]);
-        strcat(fake.names, ";");
-    }
-    strcpy(fake.user, export->chap ? export->chap->user : "");
+    fake_terms(export, fake.names, fake.user, fake.secret);
     strcpy(fake.address, export->element->address);
     fake.read_only = export->read_only;
     fake.kept_length = export->kept_length;
@@ -61,7 +75,35 @@ static int fake_withdraw(void *context, const struct uuid *id)
     if (at < 0)
         return -ENOENT;
     fake.served[at] = fake.served[--fake.count];
+    fake.opened_to_read[at] = fake.opened_to_read[fake.count];
     return 0;
+}
+
+static int fake_change(
+        void *context, const struct api_export *export, struct fault *fault)
+{
+    expect_eq(context, &fake);
+    fake.changes++;
+    if (fake.refuse)
+        return fault_set(fault, fake.refuse, "the fake refuses");
+    expect(fake_find(&export->id) >= 0 && !fake.is_ready);
+    expect_eq(export->read_only, fake.opened_to_read[fake_find(&export->id)]);
+    fake_terms(export, fake.ready_names, fake.ready_user, fake.ready_secret);
+    fake.is_ready = true;
+    return 0;
+}
+
+static void fake_settle(void *context, const struct uuid *id, bool keep)
+{
+    expect_eq(context, &fake);
+    expect(fake_find(id) >= 0 && fake.is_ready);
+    fake.settles++;
+    fake.is_ready = false;
+    if (!keep)
+        return;
+    strcpy(fake.names, fake.ready_names);
+    strcpy(fake.user, fake.ready_user);
+    strcpy(fake.secret, fake.ready_secret);
 }
 
 static bool fake_serves(void *context, const struct uuid *id)
@@ -74,7 +116,9 @@ static size_t fake_sessions(void *context, const struct uuid *id,
         struct api_export_session *sessions, size_t room)
 {
     expect_eq(context, &fake);
-    if (fake_find(id) < 0 || room == 0)
+    if (fake_find(id) < 0 || room == 0 ||
+            (!strstr(fake.names, "iqn.2026-11.example:host;") &&
+                    !strstr(fake.names, "*;") && !strstr(fake.names, "naa.3001;")))
         return 0;
     sessions[0] = (struct api_export_session){ .initiator = "iqn.2026-11.example:host",
         .address = "192.0.2.1:40000",
@@ -99,11 +143,12 @@ static void fake_figures(void *context, struct api_export_figures *figures)
 }
 
 static const struct api_exporter exporter = { &fake, fake_publish, fake_withdraw,
-    fake_serves, fake_sessions, fake_portal, fake_figures };
+    fake_change, fake_settle, fake_serves, fake_sessions, fake_portal, fake_figures };
 
 static void begin(void)
 {
     fake = (struct fake){ 0 };
+    disk_install();
     rig_make(&rig);
     rig_start(&rig);
     service_export_by(rig.service, &exporter);
@@ -113,6 +158,7 @@ static void begin(void)
 
 static void end(void)
 {
+    memset(disk_plans, 0, sizeof(disk_plans));
     rig_remove(&rig);
 }
 
@@ -216,7 +262,121 @@ Test(exports, a_change_is_served_and_a_wrong_tag_is_not)
     expect_answer(&answer, DONE, -1);
     answer_release(&answer);
     expect_str(fake.names, "*;");
-    expect(fake.count == 1 && fake.withdraws == 1);
+    expect(fake.count == 1 && fake.publishes == 1 && fake.withdraws == 0);
+}
+
+static void secret_write(const char *name, const char *line)
+{
+    char path[400];
+    int fd;
+
+    snprintf(path, sizeof(path), "%s/%s", rig.credentials, name);
+    fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    cr_assert(fd >= 0 && write(fd, line, strlen(line)) == (ssize_t)strlen(line));
+    close(fd);
+}
+
+static void changed(const char *id, const char *body)
+{
+    struct answer answer = put(id, body);
+
+    expect_answer(&answer, DONE, -1);
+    answer_release(&answer);
+}
+
+Test(exports, new_names_and_secrets_reopen_nothing)
+{
+    secret_write("one", "alice:alice-has-a-secret\n");
+    secret_write("two", "bob:bob-has-another-one\n");
+    exported(volume, "{\"Initiators\":[\"*\"],\"Credentials\":\"one\"}");
+    changed(volume, "{\"Initiators\":[\"*\"],\"Credentials\":\"two\"}");
+    expect_str(fake.user, "bob");
+    secret_write("two", "bob:bob-has-changed-his\n");
+    changed(volume, "{\"Initiators\":[\"*\"],\"Credentials\":\"two\"}");
+    expect_str(fake.secret, "bob-has-changed-his"); /* the same name, read anew */
+    changed(volume, "{\"Initiators\":[\"iqn.2026-11.example:a\"]}");
+    expect_str(fake.names, "iqn.2026-11.example:a;");
+    expect_str(fake.user, "");
+    expect(fake.changes == 3 && fake.settles == 3);
+    expect(fake.publishes == 1 && fake.withdraws == 0);
+}
+
+Test(exports, who_may_write_is_served_anew)
+{
+    exported(volume, "{\"Initiators\":[\"*\"]}");
+    changed(volume, "{\"Initiators\":[\"*\"],\"ReadOnly\":true}");
+    expect(fake.read_only && fake.publishes == 2 && fake.withdraws == 1);
+    changed(volume, "{\"Initiators\":[\"iqn.2026-11.example:a\"],\"ReadOnly\":true}");
+    expect(fake.read_only && fake.publishes == 2 && fake.withdraws == 1);
+    changed(volume, "{\"Initiators\":[\"*\"]}");
+    expect(!fake.read_only && fake.publishes == 3 && fake.withdraws == 2);
+}
+
+Test(exports, the_answer_shows_whom_a_change_has_left)
+{
+    struct answer answer;
+
+    exported(volume, "{\"Initiators\":[\"*\"]}");
+    answer = put(volume, "{\"Initiators\":[\"iqn.2026-11.example:host\"]}");
+    expect_answer(&answer, DONE, -1);
+    expect_eq(json_array_size(json_object_get(answer.json, "Sessions")), 1);
+    answer_release(&answer);
+    answer = put(volume, "{\"Initiators\":[\"iqn.2026-11.example:a\"]}");
+    expect_answer(&answer, DONE, -1);
+    expect_eq(json_array_size(json_object_get(answer.json, "Sessions")), 0);
+    answer_release(&answer);
+}
+
+Test(exports, a_change_without_its_secret_leaves_what_is_served)
+{
+    static const char *const bodies[] = {
+        "{\"Initiators\":[\"*\"],\"Credentials\":\"absent\"}",
+        "{\"Initiators\":[\"*\"],\"Credentials\":\"absent\",\"ReadOnly\":true}",
+    };
+
+    exported(volume, "{\"Initiators\":[\"iqn.2026-11.example:a\"]}");
+    for (unsigned i = 0; i < 2; i++) {
+        struct answer answer = put(volume, bodies[i]);
+        cr_assert(answer.outcome.verdict == API_INVALID, "%s", answer_detail(&answer));
+        expect_pointer(&answer, "/Credentials");
+        answer_release(&answer);
+    }
+    expect_str(fake.names, "iqn.2026-11.example:a;");
+    expect(fake.publishes == 1 && fake.withdraws == 0 && !fake.is_ready);
+}
+
+/* Whatever the database writes. */
+static void disk_full(bool full)
+{
+    disk_plans[DISK_WRITE] = full
+            ? (struct disk_plan){ .after = 1, .times = UINT32_MAX, .code = SQLITE_FULL }
+            : (struct disk_plan){ 0 };
+}
+
+Test(exports, a_change_that_is_not_durable_was_never_made)
+{
+    static const char *const bodies[] = { "{\"Initiators\":[\"*\"]}",
+        "{\"Initiators\":[\"*\"],\"ReadOnly\":true}" };
+    struct answer answer;
+
+    exported(volume, "{\"Initiators\":[\"iqn.2026-11.example:a\"]}");
+    for (unsigned i = 0; i < 2; i++) {
+        disk_full(true);
+        answer = put(volume, bodies[i]);
+        expect_answer(&answer, NO_SPACE, -1);
+        answer_release(&answer);
+        disk_full(false);
+        expect_str(fake.names, "iqn.2026-11.example:a;");
+        expect(!fake.read_only && fake.count == 1 && !fake.is_ready);
+        if (i == 0) /* nobody has noticed */
+            expect(fake.changes == 1 && fake.publishes == 1 && fake.withdraws == 0);
+        answer = get(API_EXPORT_GET, volume);
+        expect_answer(&answer, DONE, -1);
+        expect_str(json_string_value(json_array_get(
+                           json_object_get(answer.json, "Initiators"), 0)),
+                "iqn.2026-11.example:a");
+        answer_release(&answer);
+    }
 }
 
 Test(exports, taken_away_it_is_served_no_more)
