@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "replica/block/open.h"
+#include "tests/replica/block/shrunk.h"
 #include "tests/support/device.h"
 #include "tests/support/directory.h"
 #include "tests/support/expect.h"
@@ -390,29 +391,12 @@ BOTH_WAYS(a_reserved_file_keeps_its_blocks_when_it_is_zeroed)
 
 BOTH_WAYS(a_file_that_shrank_is_stale_and_is_not_made_whole)
 {
-    struct block_extent extents[4];
     char path[300];
-    struct stat status;
 
     set();
     struct block_device *device = open_disk(true);
     path_of("disk", path, sizeof path);
-    expect_eq(truncate(path, SIZE / 2), 0);
-    expect_eq(device_read(device, SIZE - 512, bytes, 512), -ESTALE);
-    expect_eq(device_read(device, SIZE / 2 - 512, bytes, 1024), -ESTALE);
-    expect_eq(device_write(device, SIZE - 512, bytes, 512), -ESTALE);
-    expect_eq(
-            device_do(device, BLOCK_WRITE, SIZE - 512, bytes, 512, BLOCK_FUA), -ESTALE);
-    if (device->caps & BLOCK_CAN_ZERO)
-        expect_eq(device_do(device, BLOCK_ZERO, SIZE - 512, NULL, 512, 0), -ESTALE);
-    struct device_call call = { .request = { .op = BLOCK_EXTENTS,
-                                        .length = SIZE,
-                                        .extents = extents,
-                                        .extents_max = 4 } };
-    expect_eq(device_call_run(device, &call), -ESTALE);
-    expect(strstr(block_last_words(device), "shorter"));
-    expect_eq(stat(path, &status), 0);
-    expect_eq(status.st_size, SIZE / 2);
+    expect_stale_when_shrunk(device, path);
     expect(device_close(&device));
     strike();
 }

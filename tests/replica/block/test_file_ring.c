@@ -9,6 +9,7 @@
 
 #include "replica/block/open.h"
 #include "replica/block/uring.h"
+#include "tests/replica/block/shrunk.h"
 #include "tests/support/device.h"
 #include "tests/support/directory.h"
 #include "tests/support/expect.h"
@@ -290,21 +291,10 @@ Test(file_ring, zeros_take_the_other_way_and_are_made_stable)
 Test(file_ring, a_file_that_shrank_is_stale_and_is_not_made_whole)
 {
     char path[300];
-    struct stat status;
 
     set();
     snprintf(path, sizeof path, "%s/disk", directory.path);
-    expect_eq(truncate(path, SIZE / 2), 0);
-    expect_eq(device_read(device, SIZE - 512, back, 512), -ESTALE);
-    expect_eq(device_read(device, SIZE / 2 - 512, back, 1024), -ESTALE);
-    expect_eq(device_write(device, SIZE - 512, bytes, 512), -ESTALE);
-    expect_eq(
-            device_do(device, BLOCK_WRITE, SIZE - 512, bytes, 512, BLOCK_FUA), -ESTALE);
-    if (device->caps & BLOCK_CAN_ZERO)
-        expect_eq(device_do(device, BLOCK_ZERO, SIZE - 512, NULL, 512, 0), -ESTALE);
-    expect(strstr(block_last_words(device), "shorter"));
-    expect_eq(stat(path, &status), 0);
-    expect_eq(status.st_size, SIZE / 2);
+    expect_stale_when_shrunk(device, path);
     strike();
 }
 

@@ -72,14 +72,12 @@ static void fill_stripes(struct rig *rig, uint8_t *bytes, uint64_t size)
         fill_random(rig, bytes + at, min_u64(block, size - at));
 }
 
-/* The target of a delta: mostly equal, some bits, some runs, some zeros changed. */
-static void fill_similar(
-        struct rig *rig, const uint8_t *from, uint8_t *bytes, uint64_t size)
+void rig_scribble(
+        struct rig *rig, uint8_t *bytes, uint64_t size, unsigned places, uint64_t most)
 {
-    memcpy(bytes, from, size);
-    for (uint64_t i = rig_below(rig, 12); i > 0 && size; i--) {
+    for (uint64_t i = rig_below(rig, places); i > 0 && size; i--) {
         uint64_t at = rig_below(rig, size);
-        uint64_t length = min_u64(1 + rig_below(rig, 200000), size - at);
+        uint64_t length = min_u64(1 + rig_below(rig, most), size - at);
         switch (rig_below(rig, 3)) {
         case 0:
             bytes[at] ^= (uint8_t)(1u << rig_below(rig, 8));
@@ -91,6 +89,14 @@ static void fill_similar(
             fill_random(rig, bytes + at, length);
         }
     }
+}
+
+/* The target of a delta: mostly equal. */
+static void fill_similar(
+        struct rig *rig, const uint8_t *from, uint8_t *bytes, uint64_t size)
+{
+    memcpy(bytes, from, size);
+    rig_scribble(rig, bytes, size, 12, 200000);
 }
 
 static void shadow(struct rig *rig)

@@ -47,6 +47,11 @@ uint64_t rig_seed(void);
 uint64_t rig_random(struct rig *rig);
 uint64_t rig_below(struct rig *rig, uint64_t below);
 
+/** Changes some bits, some runs, some runs to zeros: less than @places, each of at most
+    @most bytes. */
+void rig_scribble(
+        struct rig *rig, uint8_t *bytes, uint64_t size, unsigned places, uint64_t most);
+
 /** Random sizes, blocks, contents, abilities. At most about @most bytes. */
 void rig_init(struct rig *rig, uint64_t seed, uint64_t most);
 

@@ -84,26 +84,12 @@ static struct copy_options fresh(struct rig *rig, enum copy_kind kind)
     return rig_options(kind);
 }
 
-/* The source's owner writes: some bits, some runs, some zeros. */
+/* The source's owner writes. */
 static void source_changes(struct rig *rig)
 {
     uint8_t *bytes = memory_disk_bytes(rig->source);
 
-    for (uint64_t i = rig_below(rig, 6); i > 0; i--) {
-        uint64_t at = rig_below(rig, rig->source_size);
-        uint64_t length = min_u64(1 + rig_below(rig, 300000), rig->source_size - at);
-        switch (rig_below(rig, 3)) {
-        case 0:
-            bytes[at] ^= (uint8_t)(1u << rig_below(rig, 8));
-            break;
-        case 1:
-            memset(bytes + at, 0, length);
-            break;
-        default:
-            for (uint64_t k = 0; k < length; k++)
-                bytes[at + k] = (uint8_t)rig_random(rig);
-        }
-    }
+    rig_scribble(rig, bytes, rig->source_size, 6, 300000);
     memory_disk_settle(rig->source);
     memcpy(rig->source_shadow, bytes, rig->source_size);
 }
@@ -282,7 +268,29 @@ Test(sidecar, a_cut_at_any_step_of_many_runs)
 
 /* -- stops and failures ---------------------------------------------------------------- */
 
-/* Drained in the middle, kept up to there, gone on from there by digest. */
+/* Drained in the middle and kept up to there. False: it ended before, well. */
+static bool run_and_drain(struct life *life, struct copy_options options)
+{
+    struct rig *rig = &life->rig;
+    bool stopped;
+
+    options.limit = 1000000;
+    cr_assert(life_begin(life, &options));
+    options.sidecar = life->table;
+    options.by_digest = life->by_digest;
+    rig_start(rig, &options, NULL, 0, NULL, 0);
+    for (uint64_t steps = rig_below(rig, 120); !rig->ended && steps; steps--)
+        cr_assert(loop_sim_step(rig->loop));
+    if (!rig->ended)
+        copy_drain(rig->copy);
+    stopped = rig_run(rig) != 0;
+    cr_assert(sidecar_seal(&life->card.medium, &life->facts, rig->last.watermark,
+                      !stopped, life->table) == 0);
+    life_end(life);
+    return stopped;
+}
+
+/* Gone on from there by digest. */
 Test(sidecar, a_stopped_resync_goes_on_by_digest)
 {
     unsigned resumed = 0;
@@ -294,19 +302,8 @@ Test(sidecar, a_stopped_resync_goes_on_by_digest)
         cr_assert(life_run(&life, fresh(rig, COPY_FULL)) == 0);
         source_changes(rig);
         struct copy_options options = fresh(rig, COPY_DELTA);
-        options.limit = 1000000;
-        cr_assert(life_begin(&life, &options) && life.by_digest);
-        options.sidecar = life.table;
-        options.by_digest = true;
-        rig_start(rig, &options, NULL, 0, NULL, 0);
-        for (uint64_t steps = rig_below(rig, 120); !rig->ended && steps; steps--)
-            cr_assert(loop_sim_step(rig->loop));
-        if (!rig->ended)
-            copy_drain(rig->copy);
-        bool stopped = rig_run(rig) != 0;
-        cr_assert(sidecar_seal(&life.card.medium, &life.facts, rig->last.watermark,
-                          !stopped, life.table) == 0);
-        life_end(&life);
+        bool stopped = run_and_drain(&life, options);
+        cr_assert(life.by_digest);
         if (stopped && rig_below(rig, 3) == 0) { /* another one trusts nothing of it */
             struct copy_options other = fresh(rig, COPY_DELTA);
             cr_assert(life_begin(&life, &other) && !life.by_digest);
@@ -343,18 +340,8 @@ Test(sidecar, a_stopped_first_run_goes_on_as_it_began)
         struct rig *rig = &life.rig;
         life_init(&life, rig_seed() + 60000 + 50 * i);
         struct copy_options options = fresh(rig, i % 2 ? COPY_FULL : COPY_DELTA);
-        options.limit = 1000000;
-        cr_assert(life_begin(&life, &options) && !life.by_digest);
-        options.sidecar = life.table;
-        rig_start(rig, &options, NULL, 0, NULL, 0);
-        for (uint64_t steps = rig_below(rig, 120); !rig->ended && steps; steps--)
-            cr_assert(loop_sim_step(rig->loop));
-        if (!rig->ended)
-            copy_drain(rig->copy);
-        bool stopped = rig_run(rig) != 0;
-        cr_assert(sidecar_seal(&life.card.medium, &life.facts, rig->last.watermark,
-                          !stopped, life.table) == 0);
-        life_end(&life);
+        bool stopped = run_and_drain(&life, options);
+        cr_assert(!life.by_digest);
         bool middle = stopped && rig->last.watermark > 0;
         options = stopped ? rig_resume(rig) : fresh(rig, COPY_DELTA);
         options.limit = 0;

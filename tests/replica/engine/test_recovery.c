@@ -401,30 +401,35 @@ static void expect_next(struct engine_plan *plan, enum engine_mode mode)
     cr_assert(record.last.mode == mode, "mode %d", record.last.mode);
 }
 
-/* What came back may be anything: the rest is compared, and this run keeps no digests. */
-Test(recovery, a_target_lost_in_a_resync_is_compared)
+/* A resync in which @side is lost at its @op, once: it waits, and ends well in @mode. The
+   next one goes by @mode, too. */
+static struct engine_plan lost_in_resync(
+        struct side *side, enum block_op op, enum engine_mode mode)
 {
     struct engine_plan plan = changed_pair();
     struct bench_record record;
-    target.turn_count = 3;
-    target.turns[1] = turn_lost(BLOCK_WRITE, 9, -ENOTCONN);
+
+    side->turn_count = 3;
+    side->turns[1] = turn_lost(op, 9, -ENOTCONN);
     record = bench_run(&bench, &plan);
     expect_done(&record);
-    cr_assert(record.waiting == 1 && record.last.mode == ENGINE_MODE_DELTA_COMPARE);
-    expect_next(&plan, ENGINE_MODE_DELTA_COMPARE);
+    cr_assert(record.waiting == 1 && record.last.mode == mode);
+    expect_next(&plan, mode);
+    return plan;
+}
+
+/* What came back may be anything: the rest is compared, and this run keeps no digests. */
+Test(recovery, a_target_lost_in_a_resync_is_compared)
+{
+    struct engine_plan plan =
+            lost_in_resync(&target, BLOCK_WRITE, ENGINE_MODE_DELTA_COMPARE);
+
     expect_next(&plan, ENGINE_MODE_DELTA_DIGEST);
 }
 
 Test(recovery, a_source_lost_in_a_resync_changes_nothing)
 {
-    struct engine_plan plan = changed_pair();
-    struct bench_record record;
-    source.turn_count = 3;
-    source.turns[1] = turn_lost(BLOCK_READ, 9, -ENOTCONN);
-    record = bench_run(&bench, &plan);
-    expect_done(&record);
-    cr_assert(record.waiting == 1 && record.last.mode == ENGINE_MODE_DELTA_DIGEST);
-    expect_next(&plan, ENGINE_MODE_DELTA_DIGEST);
+    (void)lost_in_resync(&source, BLOCK_READ, ENGINE_MODE_DELTA_DIGEST);
 }
 
 /* It ends for good: it went by digest, and that is what is told; the next one compares. */
