@@ -5,10 +5,11 @@
 #include "replica/base/checked.h"
 
 enum {
-    CATCH_UP_MS = 90,
+    /* What is made good at once, and the piece that does it: together less than a twentieth
+       of two seconds, so no two seconds see more than that above the limit. */
+    AHEAD_MS = 98,
     PIECE_MIN = 4096,
-    PIECES_PER_SECOND = 16,
-    PIECES_SHARED = 32 /* a second: so that turns come round soon */
+    PIECES_PER_SECOND = 32
 };
 
 static const uint64_t NS_PER_S = 1000000000, NS_PER_MS = 1000000;
@@ -75,13 +76,14 @@ void meter_set(struct meter *meter, uint64_t limit, struct instant now)
 static struct instant meter_spend(
         struct meter *meter, uint64_t bytes, uint64_t window, struct instant now)
 {
-    uint64_t limit = load(&meter->limit), cost, whole, paid, peak;
+    uint64_t limit = load(&meter->limit), cost, whole, paid, peak, slack;
 
     if (!limit)
         return (struct instant){ 0 };
     cost = price(bytes, limit);
     whole = price(window, limit);
-    paid = line_spend(&meter->paid_ns, cost, CATCH_UP_MS * NS_PER_MS, now.ns);
+    slack = AHEAD_MS * NS_PER_MS - min_u64(cost, AHEAD_MS * NS_PER_MS);
+    paid = line_spend(&meter->paid_ns, cost, slack, now.ns);
     peak = line_spend(&meter->peak_ns, cost - cost / 5, whole - whole / 5, now.ns);
     return (struct instant){ paid > peak ? paid : peak };
 }
@@ -157,8 +159,8 @@ uint64_t throttle_piece(struct throttle *throttle, uint64_t unit, uint64_t most)
         piece = min_u64(piece, limit / PIECES_PER_SECOND);
     for (unsigned i = 0; i < METERS_SHARED; i++) {
         limit = throttle->shared[i] ? load(&throttle->shared[i]->limit) : 0;
-        throttle->turn[i] =
-                min_u64(most, limit / PIECES_SHARED) / SHARE_WHOLE * throttle->share;
+        throttle->turn[i] = min_u64(most, limit / PIECES_PER_SECOND) / SHARE_WHOLE *
+                throttle->share;
         if (limit)
             piece = min_u64(piece, throttle->turn[i]);
     }

@@ -4,8 +4,9 @@
  * spent is paid, and may spend again when its own part is paid. So a meter may be shared by
  * copies on any loop without a lock: they take turns. A second schedule, a quarter faster,
  * bounds how fast lateness (a timer, a slow device) is made good: no more than a window at
- * once, and no more than CATCH_UP_MS of the rate at all, so a pause is never followed by a
- * burst, and two seconds are within a twentieth of the limit. No thread, no clock of its own.
+ * once, and no more than a tenth of a second of the rate at all. So a pause is never followed
+ * by a burst, and no two seconds see a twentieth more than the limit, whatever came before
+ * them; a twentieth less only when it came to a halt for longer. No thread, no clock of its own.
  */
 #ifndef REPLICA_COPY_THROTTLE_H
 #define REPLICA_COPY_THROTTLE_H
@@ -50,8 +51,8 @@ uint64_t throttle_wait_ms(const struct throttle *throttle, struct instant now);
 /** A piece of @bytes starts now. */
 void throttle_spend(struct throttle *throttle, uint64_t bytes, struct instant now);
 
-/** The largest piece that keeps a limited stream even: a sixteenth of a second (of what is
-    shared half of that, by its share), whole @unit bytes, at least 4 KiB and a unit, at most
+/** The largest piece that keeps a limited stream even: a thirty-second of a second (of what
+    is shared less, by its share), whole @unit bytes, at least 4 KiB and a unit, at most
     @most. */
 uint64_t throttle_piece(struct throttle *throttle, uint64_t unit, uint64_t most);
 

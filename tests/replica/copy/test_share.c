@@ -11,6 +11,8 @@
 #include "replica/loop/sim.h"
 #include "tests/replica/copy/rig.h"
 
+enum { CHUNK = 512 << 10 }; /* bytes: the longest piece here, eight of them a window */
+
 enum { MIB = 1 << 20, PARTIES = 4, MS = 1000000 };
 
 static uint64_t far(uint64_t a, uint64_t b)
@@ -42,8 +44,8 @@ static struct sender sender_of(uint64_t limit, uint64_t late_ms)
         .random = rig_seed(), .late_ms = late_ms, .now_ns = 5000000000u
     };
 
-    throttle_init(&sender.throttle, limit, 8 * COPY_CHUNK);
-    sender.piece = throttle_piece(&sender.throttle, 512, COPY_CHUNK);
+    throttle_init(&sender.throttle, limit, 8 * CHUNK);
+    sender.piece = throttle_piece(&sender.throttle, 512, CHUNK);
     return sender;
 }
 
@@ -102,7 +104,7 @@ Test(meter, exact_when_nobody_is_late)
 }
 
 /* However late: never more than a window at once, and never more than the rate with a tenth
-   of a second before it. */
+   of a second before it, the piece that begins counted too. */
 Test(meter, lateness_is_made_good_without_a_burst)
 {
     enum { STEPS = 4000, BACK = 300 };
@@ -115,12 +117,99 @@ Test(meter, lateness_is_made_good_without_a_burst)
             for (unsigned back = 1; back <= BACK && back <= n; back++) {
                 uint64_t bytes = back * sender.piece, ns = at[n] - at[n - back];
                 uint64_t paid = (uint64_t)((__uint128_t)limits[i] * ns / 1000000000);
-                cr_assert(bytes <= 8 * COPY_CHUNK + paid + paid / 4 + sender.piece,
+                cr_assert(bytes <= 8 * CHUNK + paid + paid / 4 + sender.piece,
                         "a burst of %" PRIu64 " in %" PRIu64 " ns", bytes, ns);
-                cr_assert(bytes <= paid + limits[i] / 10 + sender.piece);
+                cr_assert(bytes <= paid + limits[i] / 10);
             }
         }
     }
+}
+
+/* -- stalls: the thread, or the far side, comes to a halt ------------------------------ */
+
+enum { HALTS = 4, HALT_EVERY_MS = 4000, WINDOW_MS = 2000, MADE_GOOD_MS = 60 };
+
+struct course {
+    struct sender sender;
+    uint64_t begin, end; /* nanoseconds */
+    uint64_t halts[HALTS]; /* nanoseconds: where they begin */
+    unsigned count;
+    uint64_t at[1 << 15]; /* of each piece */
+};
+
+static struct course course;
+
+/* A halt of @ms somewhere in every HALT_EVERY_MS. */
+static void course_run(uint64_t limit, uint64_t ms)
+{
+    struct course *c = &course;
+    unsigned halt = 0;
+
+    memset(c, 0, sizeof *c);
+    c->sender = sender_of(limit, 1);
+    c->begin = c->sender.now_ns;
+    c->end = c->begin + (uint64_t)HALTS * HALT_EVERY_MS * MS;
+    for (unsigned i = 0; i < HALTS; i++)
+        c->halts[i] = c->begin + (i * HALT_EVERY_MS + 500) * (uint64_t)MS +
+                draw(&c->sender.random, 1000 * (uint64_t)MS);
+    while (c->sender.now_ns < c->end) {
+        if (halt < HALTS && c->sender.now_ns >= c->halts[halt]) {
+            c->halts[halt] = c->sender.now_ns;
+            c->sender.now_ns += ms * MS;
+            halt++;
+        }
+        check(c->count < sizeof c->at / sizeof *c->at);
+        c->at[c->count++] = sender_step(&c->sender);
+    }
+}
+
+/* Nanoseconds of halts in the two seconds from @from on. */
+static uint64_t course_halted(const struct course *c, uint64_t from, uint64_t ms)
+{
+    uint64_t to = from + WINDOW_MS * (uint64_t)MS, sum = 0;
+
+    for (unsigned i = 0; i < HALTS; i++) {
+        uint64_t a = c->halts[i] > from ? c->halts[i] : from;
+        uint64_t end = c->halts[i] + ms * MS, b = end < to ? end : to;
+        sum += b > a ? b - a : 0;
+    }
+    return sum;
+}
+
+/* Every window of two seconds, from piece to piece. */
+static void course_judge(const struct course *c, uint64_t limit, uint64_t ms)
+{
+    uint64_t wanted = 2 * limit, room = wanted / 20, halted, bytes;
+
+    for (unsigned first = 0, last = 0; first < c->count; first++) {
+        while (last < c->count && c->at[last] < c->at[first] + WINDOW_MS * (uint64_t)MS)
+            last++;
+        if (last == c->count)
+            return;
+        bytes = (last - first) * c->sender.piece;
+        halted = (uint64_t)((__uint128_t)limit * course_halted(c, c->at[first], ms) /
+                1000000000);
+        cr_assert(bytes <= wanted + room && bytes + halted + room >= wanted,
+                "limit %" PRIu64 ", %" PRIu64 " ms: %" PRIu64 " in 2 s", limit, ms,
+                bytes);
+    }
+}
+
+Test(meter, two_seconds_are_within_a_twentieth_of_the_limit_whatever_halts)
+{
+    static const uint64_t halts[] = { 50, 90, 150, 300, 500 };
+
+    for (unsigned i = 0; i < 4; i++)
+        for (unsigned h = 0; h < 5; h++) {
+            uint64_t lost = halts[h] > MADE_GOOD_MS ? halts[h] - MADE_GOOD_MS : 0;
+            uint64_t whole = (HALT_EVERY_MS - lost) * HALTS * limits[i] / 1000;
+            course_run(limits[i], halts[h]);
+            course_judge(&course, limits[i], halts[h]);
+            /* What a halt took is made good: a short one's all of it. */
+            cr_assert(course.sender.sent + whole / 200 >= whole,
+                    "limit %" PRIu64 ", %" PRIu64 " ms: %" PRIu64 " of %" PRIu64,
+                    limits[i], halts[h], course.sender.sent, whole);
+        }
 }
 
 Test(meter, no_credit_grows_in_a_pause)
@@ -144,7 +233,7 @@ static void *spend_all(void *context)
     struct throttle throttle;
 
     (void)context;
-    throttle_init(&throttle, 0, 8 * COPY_CHUNK);
+    throttle_init(&throttle, 0, 8 * CHUNK);
     throttle.shared[0] = &busy_meter;
     for (unsigned i = 0; i < 20000; i++)
         throttle_spend(&throttle, 1000, (struct instant){ 1000000000 });
