@@ -424,46 +424,43 @@ def four_at_once(world):
 
 @case
 def throttle(world):
-    """the limit of 10, 100, 400 MiB/s: what lands on the target in windows of 2 s"""
+    """the limit of 10, 100, 400 MiB/s: what the far side writes in windows of 2 s"""
     world.size = max(world.size, 2048 * MIB)
-    daemon = Daemon(world)
-    source = daemon.file_element(world.file("source", directory=daemon.pool))
+    daemon, far = Daemon(world), Tgt(world, 262144)
+    a = daemon.file_element(world.file("source", directory=daemon.pool))
+    b = daemon.element(far.lun(1, world.file("target")))
     for limit in (10, 100, 400):
         rates = []
         while len(rates) < world.pairs:
-            answer = daemon.call("POST", "/replicas", {
-                "SourceElement": source, "CopyType": 5, "TargetSettingGoal":
-                    daemon.call("POST", "/settings", {
-                        "ElementName": "limited", "BandwidthLimit": limit * MIB,
-                        "DesiredCopyMethodology": 3})["Self"]})
-            target = os.path.join(daemon.pool,
-                                  answer["TargetElement"].rsplit("/", 1)[1] + ".raw")
-            rates += windows(world, target, limit, world.pairs - len(rates))
-            daemon.call("POST", answer["Job"] + "/request-state-change",
-                        {"RequestedState": "Kill"})
-            while daemon.call("GET", answer["Job"] + "?wait=60")["JobState"] not in ENDED:
+            job = daemon.attach(a, b, goal={"BandwidthLimit": limit * MIB})["Job"]
+            rates += windows(far, limit * MIB, world.pairs - len(rates), world.size)
+            daemon.call("POST", job + "/request-state-change", {"RequestedState": "Kill"})
+            while daemon.call("GET", job + "?wait=60")["JobState"] not in ENDED:
                 pass
-            daemon.call("DELETE", answer["Replica"])
-            daemon.call("DELETE", answer["TargetElement"])
+            daemon.call("DELETE", f"/replicas/{b}")
         say("throttle: " + goal("throttle", f"{limit} MiB/s, worst error in %",
                                 max(abs(rate - 1) * 100 for rate in rates), "<=", 5) +
             f"; held at {spread(rates, 3)} of it")
 
 
-def windows(world, target, limit, wanted):
-    """Rates over 2 s as shares of @limit, counted by the blocks that the file has got."""
+def windows(far, limit, wanted, size):
+    """Rates over 2 s as shares of @limit. The target is a file that is there already: a new
+    one on tmpfs measures how fast the machine gets memory."""
+    began = far.written()[1]
+
     def landed():
-        return os.stat(target).st_blocks * 512
+        at, count = far.written()
+        return at, count - began
 
     rates = []
-    while landed() < limit * MIB // 2:  # past the start
+    while landed()[1] < limit // 2:  # past the start
         time.sleep(0.01)
-    at, bytes_then = time.monotonic(), landed()
-    while len(rates) < wanted and bytes_then + 2.2 * limit * MIB < world.size:
-        time.sleep(max(0, at + 2 - time.monotonic()))
-        now, bytes_now = time.monotonic(), landed()
-        rates.append((bytes_now - bytes_then) / (now - at) / (limit * MIB))
-        at, bytes_then = now, bytes_now
+    then, bytes_then = landed()
+    while len(rates) < wanted and bytes_then + 2.2 * limit < size:
+        time.sleep(max(0, then + 2 - time.monotonic()))
+        now, bytes_now = landed()
+        rates.append((bytes_now - bytes_then) / (now - then) / limit)
+        then, bytes_then = now, bytes_now
     return rates
 
 
