@@ -1,7 +1,8 @@
 /* The queue, the batch, the commit.
  *
- * A call sleeps on a condition of its own, so that a commit wakes those it answers and
- * nobody else. A note whose change could not be made durable (disk full) stays, in order,
+ * A call sleeps on a semaphore of its own: a commit wakes those it answers and nobody else,
+ * and who wakes asks for no lock that the clerk, which wakes the next one, still holds. The
+ * clerk is told of work only when it sleeps. A note whose change could not be made durable (disk full) stays, in order,
  * and is tried again every RETRY_MS: what a loop told must not be lost, and a call that
  * comes meanwhile is answered with the store's own error.
  */
@@ -9,6 +10,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -29,8 +31,7 @@ struct clerk_call {
     clerk_work_f *work;
     void *context;
     int result;
-    bool answered;
-    pthread_cond_t wake;
+    sem_t answered;
 };
 
 struct clerk {
@@ -43,6 +44,7 @@ struct clerk {
     struct clerk_note *first, **end;
     int64_t wake_at; /* wall ms; 0: not asked */
     bool stop, busy;
+    bool asleep; /* on @work, and not woken yet */
     struct instant since; /* the clerk's last turn, while there is work */
 
     /* the clerk's thread only */
@@ -185,14 +187,6 @@ static int batch_run(struct clerk *clerk, struct clerk_note *list, bool schedule
     return broken;
 }
 
-static void clerk_answer(struct clerk *clerk, struct clerk_call *call)
-{
-    pthread_mutex_lock(&clerk->lock);
-    call->answered = true;
-    pthread_cond_signal(&call->wake); /* it may be gone once the lock is */
-    pthread_mutex_unlock(&clerk->lock);
-}
-
 /** Give back what is done with; what the store refused goes to @late. */
 static void batch_notes(struct clerk *clerk, struct clerk_note *list, int result)
 {
@@ -216,7 +210,7 @@ static void batch_notes(struct clerk *clerk, struct clerk_note *list, int result
         clerk->late_due = instant_add_ms(clock_monotonic(), RETRY_MS);
 }
 
-static void batch_calls(struct clerk *clerk, struct clerk_note *list, int result)
+static void batch_calls(struct clerk_note *list, int result)
 {
     struct clerk_note *note, *next;
 
@@ -227,7 +221,7 @@ static void batch_calls(struct clerk *clerk, struct clerk_note *list, int result
             continue;
         if (result)
             call->result = result;
-        clerk_answer(clerk, call);
+        (void)sem_post(&call->answered); /* from here on it may be gone */
     }
 }
 
@@ -270,7 +264,7 @@ static void batch_do(struct clerk *clerk, struct clerk_note *list, bool schedule
         events_wake(service);
         scheduler_ring(service);
     }
-    batch_calls(clerk, calls, result);
+    batch_calls(calls, result);
 }
 
 /* -- the thread ------------------------------------------------------------------------- */
@@ -298,7 +292,9 @@ static void clerk_sleep(struct clerk *clerk, uint64_t ms)
     struct timespec due = { .tv_sec = (time_t)(until.ns / 1000000000u),
         .tv_nsec = (long)(until.ns % 1000000000u) };
 
+    clerk->asleep = true;
     (void)pthread_cond_timedwait(&clerk->work, &clerk->lock, &due);
+    clerk->asleep = false;
 }
 
 /** Take what is queued, late notes first; under the lock. */
@@ -377,14 +373,31 @@ static void *clerk_main(void *context)
 
 /* -- the face --------------------------------------------------------------------------- */
 
-static void clerk_queue(struct clerk *clerk, struct clerk_note *note)
+/** Under the lock. True: the clerk sleeps, and is to be woken once the lock is free. */
+static bool clerk_rouse(struct clerk *clerk)
+{
+    bool asleep = clerk->asleep;
+
+    clerk->asleep = false;
+    return asleep;
+}
+
+/** Under the lock; true as clerk_rouse(). */
+static bool clerk_queue(struct clerk *clerk, struct clerk_note *note)
 {
     note->next = NULL;
     if (!clerk->first && !clerk->busy)
         clerk->since = clock_monotonic();
     *clerk->end = note;
     clerk->end = &note->next;
-    pthread_cond_signal(&clerk->work);
+    return clerk_rouse(clerk);
+}
+
+static void clerk_unlock(struct clerk *clerk, bool rouse)
+{
+    pthread_mutex_unlock(&clerk->lock);
+    if (rouse)
+        pthread_cond_signal(&clerk->work);
 }
 
 int clerk_call(struct clerk *clerk, clerk_work_f *work, void *context)
@@ -392,35 +405,35 @@ int clerk_call(struct clerk *clerk, clerk_work_f *work, void *context)
     struct clerk_call call = { .work = work, .context = context };
 
     check(!pthread_equal(pthread_self(), clerk->thread));
-    pthread_cond_init(&call.wake, NULL);
     pthread_mutex_lock(&clerk->lock);
     if (clerk->stop || clerk->service->draining) {
-        call.result = -ESHUTDOWN;
-    } else {
-        clerk_queue(clerk, &call.note);
-        while (!call.answered)
-            pthread_cond_wait(&call.wake, &clerk->lock);
+        pthread_mutex_unlock(&clerk->lock);
+        return -ESHUTDOWN;
     }
-    pthread_mutex_unlock(&clerk->lock);
-    pthread_cond_destroy(&call.wake);
+    (void)sem_init(&call.answered, 0, 0);
+    clerk_unlock(clerk, clerk_queue(clerk, &call.note));
+    while (sem_wait(&call.answered) != 0)
+        ; /* a signal came between */
+    (void)sem_destroy(&call.answered);
     return call.result;
 }
 
 void clerk_post(struct clerk *clerk, struct clerk_note *note)
 {
     pthread_mutex_lock(&clerk->lock);
-    clerk_queue(clerk, note);
-    pthread_mutex_unlock(&clerk->lock);
+    clerk_unlock(clerk, clerk_queue(clerk, note));
 }
 
 void clerk_wake_at(struct clerk *clerk, int64_t wall_ms)
 {
+    bool rouse = false;
+
     pthread_mutex_lock(&clerk->lock);
     if (!clerk->wake_at || wall_ms < clerk->wake_at) {
         clerk->wake_at = wall_ms > 0 ? wall_ms : 1;
-        pthread_cond_signal(&clerk->work);
+        rouse = clerk_rouse(clerk);
     }
-    pthread_mutex_unlock(&clerk->lock);
+    clerk_unlock(clerk, rouse);
 }
 
 uint64_t clerk_stalled_ms(struct clerk *clerk)
@@ -490,8 +503,7 @@ void clerk_destroy(struct clerk *clerk)
         return;
     pthread_mutex_lock(&clerk->lock);
     clerk->stop = true;
-    pthread_cond_signal(&clerk->work);
-    pthread_mutex_unlock(&clerk->lock);
+    clerk_unlock(clerk, clerk_rouse(clerk));
     pthread_join(clerk->thread, NULL);
     clerk_give_back(clerk);
     pthread_cond_destroy(&clerk->work);
