@@ -163,8 +163,7 @@ static void render_identity(struct writer *writer, const struct store_job *job)
     char text[64];
 
     writer_text(writer, "Id", job->id.text);
-    (void)snprintf(text, sizeof(text), "/jobs/%s", job->id.text);
-    writer_text(writer, "Self", text);
+    writer_path(writer, "Self", "jobs", job->id.text);
     (void)snprintf(text, sizeof(text), "replicad:%s", job->id.text);
     writer_text(writer, "InstanceID", text);
     writer_text(writer, "Name", job->method);

@@ -57,25 +57,47 @@ static void render_goal(struct writer *writer, const struct goal *goal)
         writer_number(writer, "ThinProvisionedInitialReserve", goal->thin_reserve);
 }
 
+static void render_setting(struct writer *writer, const struct store_setting *setting)
+{
+    char text[64];
+
+    writer_text(writer, "Id", setting->id.text);
+    writer_path(writer, "Self", "settings", setting->id.text);
+    (void)snprintf(text, sizeof(text), "replicad:%s", setting->id.text);
+    writer_text(writer, "InstanceID", text);
+    writer_text(writer, "ElementName", setting->name);
+    writer_time(writer, "Created", setting->created);
+}
+
 static void setting_render(struct call *call, struct store_reader *reader,
         struct writer *writer, const void *row)
 {
     const struct store_setting *setting = row;
     struct body_problems problems = { 0 };
     struct goal goal;
-    char text[64];
 
     (void)call;
     (void)reader;
-    writer_text(writer, "Id", setting->id.text);
-    (void)snprintf(text, sizeof(text), "/settings/%s", setting->id.text);
-    writer_text(writer, "Self", text);
-    (void)snprintf(text, sizeof(text), "replicad:%s", setting->id.text);
-    writer_text(writer, "InstanceID", text);
-    writer_text(writer, "ElementName", setting->name);
-    writer_time(writer, "Created", setting->created);
+    render_setting(writer, setting);
     if (goal_parse(setting->body, strlen(setting->body), "", &goal, &problems) == 0)
         render_goal(writer, &goal);
+}
+
+/** A row whose text has just been made of @goal. */
+struct setting_written {
+    struct store_setting row;
+    const struct goal *goal;
+};
+
+static void written_render(struct call *call, struct store_reader *reader,
+        struct writer *writer, const void *context)
+{
+    const struct setting_written *written = context;
+
+    (void)call;
+    (void)reader;
+    render_setting(writer, &written->row);
+    render_goal(writer, written->goal);
 }
 
 static const struct list_member list_members[] = {
@@ -128,18 +150,20 @@ static bool setting_keep(struct clerk_turn *turn, struct store_setting *setting,
 static bool create_work(struct clerk_turn *turn, void *context)
 {
     struct setting_work *work = context;
-    struct store_setting setting = {
-        .id = uuid_make(), .revision = 1, .created = turn->now
-    };
+    struct setting_written written = { .goal = &work->input.goal };
+    struct store_setting *setting = &written.row;
 
+    setting->id = uuid_make();
+    setting->revision = 1;
+    setting->created = turn->now;
     if (work->input.has_name)
-        memcpy(setting.name, work->input.name, sizeof(setting.name));
+        memcpy(setting->name, work->input.name, sizeof(setting->name));
     else
-        name_make(setting.name, "Setting", &setting.id);
-    if (!setting_keep(turn, &setting, &work->input.goal, "InstCreation"))
+        name_make(setting->name, "Setting", &setting->id);
+    if (!setting_keep(turn, setting, &work->input.goal, "InstCreation"))
         return false;
-    call_made(work->call, turn->reader, setting_render, &setting, setting.revision,
-            "settings", setting.id.text);
+    call_made(work->call, turn->reader, written_render, &written, setting->revision,
+            "settings", setting->id.text);
     call_settle(work->call, turn);
     return true;
 }
@@ -194,18 +218,19 @@ static bool patch_decode(struct call *call, const struct store_setting *setting,
 static bool patch_work(struct clerk_turn *turn, void *context)
 {
     struct setting_work *work = context;
+    struct setting_written written = { .goal = &work->input.goal };
+    struct store_setting *setting = &written.row;
     struct call *call = work->call;
-    struct store_setting setting;
 
-    if (!turn_find(call, turn, STORE_SETTING, &setting) ||
-            !outcome_if_match(call, setting.revision) ||
-            !patch_decode(call, &setting, &work->input))
+    if (!turn_find(call, turn, STORE_SETTING, setting) ||
+            !outcome_if_match(call, setting->revision) ||
+            !patch_decode(call, setting, &work->input))
         return false;
-    memcpy(setting.name, work->input.name, sizeof(setting.name));
-    setting.revision++;
-    if (!setting_keep(turn, &setting, &work->input.goal, "InstModification"))
+    memcpy(setting->name, work->input.name, sizeof(setting->name));
+    setting->revision++;
+    if (!setting_keep(turn, setting, &work->input.goal, "InstModification"))
         return false;
-    call_answer(call, turn->reader, setting_render, &setting, setting.revision);
+    call_answer(call, turn->reader, written_render, &written, setting->revision);
     call_settle(call, turn);
     return true;
 }

@@ -18,6 +18,7 @@
 #include <strings.h>
 
 #include "api/json/decode.h"
+#include "api/json/writer.h"
 
 enum { RPO_MIN = 10, RPO_DEFAULT = 300, TEXT_MAX = 256 };
 
@@ -36,28 +37,38 @@ struct property {
 
 #define AT(member) offsetof(struct goal, member)
 #define CIM(name, member, map, min, max, acted)                                        \
-    { name, KIND_CIM, AT(member), AT(given_##member), min, max, map, acted },
-#define NUMBER(name, member, given, min, max, acted)                                   \
-    { name, KIND_NUMBER, AT(member), AT(given), min, max, CIM_MAP_COUNT, acted },
+    {                                                                                  \
+        name, KIND_CIM, AT(member), AT(given_##member), min, max, map, acted           \
+    }
+#define NUMBER(name, member, min, max, acted)                                          \
+    {                                                                                  \
+        name, KIND_NUMBER, AT(member), AT(given_##member), min, max, CIM_MAP_COUNT,    \
+                acted                                                                  \
+    }
 #define FLAG(name, member, acted)                                                      \
-    { name, KIND_FLAG, AT(member), AT(given_##member), 0, 1, CIM_MAP_COUNT, acted },
+    {                                                                                  \
+        name, KIND_FLAG, AT(member), AT(given_##member), 0, 1, CIM_MAP_COUNT, acted    \
+    }
 
-static const struct property understood[] = { CIM("InitialSynchronization",
-        initial_synchronization, CIM_INITIAL_SYNCHRONIZATION, 0, 3,
-        0xf) CIM("ReplicationPriority", replication_priority, CIM_REPLICATION_PRIORITY,
-        0, 4,
-        0x1f) CIM("CopyRecoveryMode", copy_recovery_mode, CIM_COPY_RECOVERY_MODE, 2, 3,
-        0xc) CIM("DesiredCopyMethodology", methodology, CIM_COPY_METHODOLOGY, 0, 10,
-        1u << CIM_METHODOLOGY_NOT_SPECIFIED |
-                1u << CIM_METHODOLOGY_IMPLEMENTATION_DECIDES |
-                1u << CIM_METHODOLOGY_FULL_COPY) CIM("ThinProvisionedPoolType",
-        thin_pool_type, CIM_THIN_POOL_TYPE, 7, 9,
-        1u << CIM_THIN_LIMITLESS) NUMBER("ThinProvisionedInitialReserve", thin_reserve,
-        given_thin_reserve, 0, INT64_MAX, 0) NUMBER("DesiredRPO", desired_rpo,
-        given_desired_rpo, RPO_MIN, UINT32_MAX, UINT32_MAX)
-            NUMBER("BandwidthLimit", limit, given_limit, 0, INT64_MAX, INT64_MAX)
-                    FLAG("FailedCopyStopsHostIO", failed_copy_stops_host_io, 0)
-                            FLAG("Verify", verify, 1) };
+/* In the order of the names, which is that of the text: see goal_text(). */
+static const struct property understood[] = {
+    NUMBER("BandwidthLimit", limit, 0, INT64_MAX, INT64_MAX),
+    CIM("CopyRecoveryMode", copy_recovery_mode, CIM_COPY_RECOVERY_MODE, 2, 3, 0xc),
+    CIM("DesiredCopyMethodology", methodology, CIM_COPY_METHODOLOGY, 0, 10,
+            1u << CIM_METHODOLOGY_NOT_SPECIFIED |
+                    1u << CIM_METHODOLOGY_IMPLEMENTATION_DECIDES |
+                    1u << CIM_METHODOLOGY_FULL_COPY),
+    NUMBER("DesiredRPO", desired_rpo, RPO_MIN, UINT32_MAX, UINT32_MAX),
+    FLAG("FailedCopyStopsHostIO", failed_copy_stops_host_io, 0),
+    CIM("InitialSynchronization", initial_synchronization, CIM_INITIAL_SYNCHRONIZATION,
+            0, 3, 0xf),
+    CIM("ReplicationPriority", replication_priority, CIM_REPLICATION_PRIORITY, 0, 4,
+            0x1f),
+    NUMBER("ThinProvisionedInitialReserve", thin_reserve, 0, INT64_MAX, 0),
+    CIM("ThinProvisionedPoolType", thin_pool_type, CIM_THIN_POOL_TYPE, 7, 9,
+            1u << CIM_THIN_LIMITLESS),
+    FLAG("Verify", verify, 1),
+};
 
 static const char *const descriptive[] = { "ElementName", "InstanceID" };
 
@@ -204,10 +215,9 @@ void goal_property(struct goal *goal, const char *name, json_t *value,
         const char *pointer, struct body_problems *problems)
 {
     const struct property *property = property_named(name);
-    bool known = is_one_of(not_acted_on, COUNT(not_acted_on), name);
-    bool described = is_one_of(descriptive, COUNT(descriptive), name);
+    bool described = !property && is_one_of(descriptive, COUNT(descriptive), name);
 
-    if (!property && !known && !described)
+    if (!property && !described && !is_one_of(not_acted_on, COUNT(not_acted_on), name))
         body_problem_add(problems, false, pointer, "there is no such property");
     else if (json_is_null(value))
         return; /* as if it were not there */
@@ -271,19 +281,22 @@ int goal_parse(const char *text, size_t length, const char *pointer, struct goal
     return goal_from_object(object, pointer, goal, problems);
 }
 
-static json_t *value_json(const struct property *property, const struct goal *goal)
+static void value_write(
+        struct writer *writer, const struct property *property, const struct goal *goal)
 {
     const void *at = (const char *)goal + property->value;
 
     switch (property->kind) {
     case KIND_CIM:
-        return json_integer(*(const int64_t *)at);
+        writer_signed(writer, property->name, *(const int64_t *)at);
+        break;
     case KIND_NUMBER:
-        return json_integer((json_int_t) * (const uint64_t *)at);
+        writer_number(writer, property->name, *(const uint64_t *)at);
+        break;
     case KIND_FLAG:
-        return json_boolean(*(const bool *)at);
+        writer_flag(writer, property->name, *(const bool *)at);
+        break;
     }
-    return NULL;
 }
 
 static bool is_given(const struct property *property, const struct goal *goal)
@@ -291,19 +304,15 @@ static bool is_given(const struct property *property, const struct goal *goal)
     return *(const bool *)((const char *)goal + property->given);
 }
 
+/* What scan_canonical() makes of it: sorted, nothing between. */
 char *goal_text(const struct goal *goal)
 {
-    json_auto_t *object = NULL;
-    int failed;
+    struct writer *writer = writer_create();
 
-    memory_start();
-    object = json_object();
-    failed = object ? 0 : -1;
-    for (size_t i = 0; i < COUNT(understood); i++)
-        if (failed == 0 && is_given(&understood[i], goal))
-            failed = json_object_set_new(
-                    object, understood[i].name, value_json(&understood[i], goal));
-    return failed ? NULL : scan_canonical(object);
+    for (size_t i = 0; writer && i < COUNT(understood); i++)
+        if (is_given(&understood[i], goal))
+            value_write(writer, &understood[i], goal);
+    return writer_finish(&writer, NULL);
 }
 
 void goal_merge(struct goal *under, const struct goal *over)

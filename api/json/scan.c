@@ -13,11 +13,25 @@
 
 enum { DEPTH_MAX = 16 };
 
+/* Eight bytes of ASCII without a NUL. */
+static bool is_ascii_run(const char *bytes)
+{
+    const uint64_t ones = UINT64_MAX / 255, high = ones << 7;
+    uint64_t eight;
+
+    memcpy(&eight, bytes, sizeof eight);
+    return !((eight | ((eight - ones) & ~eight)) & high);
+}
+
 size_t utf8_valid(const char *bytes, size_t length)
 {
     size_t at = 0;
 
     while (at < length) {
+        if (length - at >= 8 && is_ascii_run(bytes + at)) {
+            at += 8;
+            continue;
+        }
         unsigned char c = (unsigned char)bytes[at];
         size_t more = c >= 0xf0 ? 3 : c >= 0xe0 ? 2 : c >= 0x80 ? 1 : 0;
         uint32_t point = more == 3 ? c & 7u

@@ -3,10 +3,12 @@
  * through jansson, which finds what is none and prints it as it does all else. Out of memory
  * anywhere marks the writer; only finish tells.
  *
- * A member is written once: a short sum of each name of the open objects is kept, and where
- * two sums agree the names themselves are compared. */
+ * A member is written once: the names of the open objects are chained by a short sum, newest
+ * first, and where two sums agree the names themselves are compared. What an object has
+ * added is at the heads of its chains when it is closed, and is taken off again. */
 #include "api/json/writer.h"
 
+#include <assert.h>
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +22,7 @@ enum {
     NESTING_MAX = 16,
     TEXT_FIRST = 2048, /* bytes: most answers never grow */
     NAMES_MAX = 128, /* names compared; further ones in the open objects are not */
+    CHAINS = 64,
     NUMBER_TEXT = 21
 };
 
@@ -29,8 +32,9 @@ struct level {
 };
 
 struct seen {
-    uint32_t sum, length;
     size_t at; /* of the name, as it was printed */
+    uint32_t length;
+    uint8_t chain, older; /* as in chains[] */
 };
 
 struct writer {
@@ -40,8 +44,11 @@ struct writer {
     bool bare; /* nothing stands in the innermost one yet */
     bool failed;
     struct level levels[NESTING_MAX];
+    uint8_t chains[CHAINS]; /* the newest of each: its place in seen[] and 1; 0: none */
     struct seen seen[NAMES_MAX];
 };
+
+static_assert(NAMES_MAX < UINT8_MAX, "a place in seen[] and 1 is one byte");
 
 /* -- the text ------------------------------------------------------------------------- */
 
@@ -156,73 +163,129 @@ static bool is_plain(unsigned char c)
     return c >= 0x20 && c < 0x80 && c != '"' && c != '\\';
 }
 
-/* The inside of a string. */
+/* Are eight bytes all plain? Each term has a byte's highest bit set where there is one that is
+   not; a borrow may set more of them, never fewer. */
+static bool are_plain(uint64_t bytes)
+{
+    const uint64_t ones = UINT64_MAX / 255, high = ones << 7;
+    uint64_t quote = bytes ^ ones * '"', backslash = bytes ^ ones * '\\';
+
+    return !((bytes | ((bytes - ones * 0x20) & ~bytes) | ((quote - ones) & ~quote) |
+                     ((backslash - ones) & ~backslash)) &
+            high);
+}
+
+static const unsigned char *plain_end(
+        const unsigned char *from, const unsigned char *end)
+{
+    uint64_t bytes;
+
+    for (; end - from >= 8; from += 8) {
+        memcpy(&bytes, from, sizeof bytes);
+        if (!are_plain(bytes))
+            break;
+    }
+    while (from < end && is_plain(*from))
+        from++;
+    return from;
+}
+
+enum { ESCAPED = 6 }; /* bytes that one byte becomes, at most */
+
+/* The inside of a string, where there is room for it. Its end. */
+static char *escape_all(char *to, const char *value, size_t length)
+{
+    const unsigned char *from = (const unsigned char *)value, *end = from + length,
+                        *run;
+
+    for (;;) {
+        run = from;
+        from = plain_end(from, end);
+        memcpy(to, run, (size_t)(from - run));
+        to += from - run;
+        if (from == end)
+            return to;
+        to = escape(to, &from, end);
+    }
+}
+
 static void put_escaped(struct writer *writer, const char *value)
 {
-    enum { MOST = 6 }; /* bytes that one byte becomes */
-    const unsigned char *from = (const unsigned char *)value,
-                        *end = from + strlen(value), *run;
-    char *to = room_for(writer, MOST * (size_t)(end - from));
+    size_t length = strlen(value);
+    char *to = room_for(writer, ESCAPED * length);
 
-    if (!to)
-        return;
-    while (from < end) {
-        for (run = from; run < end && is_plain(*run); run++)
-            ;
-        memcpy(to, from, (size_t)(run - from));
-        to += run - from;
-        from = run;
-        if (from < end)
-            to = escape(to, &from, end);
-    }
-    writer->length = (size_t)(to - writer->text);
+    if (to)
+        writer->length = (size_t)(escape_all(to, value, length) - writer->text);
 }
 
 /* -- members -------------------------------------------------------------------------- */
 
-/* FNV-1a. */
-static uint32_t sum_of(const char *bytes, size_t length)
+static uint8_t chain_of(const char *name, size_t length)
 {
-    uint32_t sum = 2166136261u;
+    uint32_t sum = (uint32_t)length;
 
-    for (size_t i = 0; i < length; i++)
-        sum = (sum ^ (unsigned char)bytes[i]) * 16777619u;
-    return sum;
+    for (size_t i = 0; i < length; i += 3)
+        sum = sum * 31 + (unsigned char)name[i];
+    return (uint8_t)((sum ^ sum >> 6) % CHAINS);
 }
 
-/* The name that was printed @at is the only one of its object. */
-static void name_note(struct writer *writer, size_t at)
+/* The name of @length that is printed @at is the only one of its object. */
+static void name_note(struct writer *writer, size_t at, size_t length)
 {
-    struct seen name = { .at = at, .length = (uint32_t)(writer->length - at) };
+    uint8_t chain = chain_of(writer->text + at, length);
+    unsigned first = writer->levels[writer->depth].names;
 
-    name.sum = sum_of(writer->text + at, name.length);
-    for (unsigned i = writer->levels[writer->depth].names; i < writer->names; i++) {
-        const struct seen *other = &writer->seen[i];
-        check(other->sum != name.sum || other->length != name.length ||
-                memcmp(writer->text + other->at, writer->text + at, name.length) != 0);
+    for (unsigned i = writer->chains[chain]; i > first; i = writer->seen[i - 1].older) {
+        const struct seen *other = &writer->seen[i - 1];
+        check(other->length != length ||
+                memcmp(writer->text + other->at, writer->text + at, length) != 0);
     }
-    if (writer->names < NAMES_MAX)
-        writer->seen[writer->names++] = name;
+    if (writer->names == NAMES_MAX)
+        return;
+    writer->seen[writer->names] = (struct seen){ .at = at,
+        .length = (uint32_t)length,
+        .chain = chain,
+        .older = writer->chains[chain] };
+    writer->chains[chain] = (uint8_t)++writer->names;
+}
+
+/* The names from @first on are gone. */
+static void names_drop(struct writer *writer, unsigned first)
+{
+    while (writer->names > first) {
+        const struct seen *seen = &writer->seen[--writer->names];
+        writer->chains[seen->chain] = seen->older;
+    }
+}
+
+/* `"name":`, the name with @suffix. */
+static void put_key(struct writer *writer, const char *name, const char *suffix)
+{
+    size_t length = strlen(name), more = strlen(suffix), at;
+    char *to = room_for(writer, ESCAPED * length + more + 4);
+
+    if (!to)
+        return;
+    *to++ = '"';
+    at = (size_t)(to - writer->text);
+    to = escape_all(to, name, length);
+    memcpy(to, suffix, more);
+    to += more;
+    name_note(writer, at, (size_t)(to - writer->text) - at);
+    *to++ = '"';
+    *to++ = ':';
+    writer->length = (size_t)(to - writer->text);
 }
 
 /* What stands before a value: a comma, the name with @suffix. False: nothing is to follow. */
 static bool put_name(struct writer *writer, const char *name, const char *suffix)
 {
-    size_t at;
-
     check((writer->levels[writer->depth].closes == '}') == (name != NULL));
     if (!writer->bare)
         put_char(writer, ',');
     writer->bare = false;
-    if (name) {
-        put_char(writer, '"');
-        at = writer->length;
-        put_escaped(writer, name);
-        put(writer, suffix, strlen(suffix));
-        if (!writer->failed)
-            name_note(writer, at);
-        put(writer, "\":", 2);
-    }
+    if (name)
+        put_key(writer, name, suffix);
     return !writer->failed;
 }
 
@@ -235,11 +298,16 @@ static void put_word(struct writer *writer, const char *name, const char *word)
 static void put_string(
         struct writer *writer, const char *name, const char *suffix, const char *value)
 {
-    if (!put_name(writer, name, suffix))
+    size_t length = strlen(value);
+    char *to;
+
+    if (!put_name(writer, name, suffix) ||
+            !(to = room_for(writer, ESCAPED * length + 2)))
         return;
-    put_char(writer, '"');
-    put_escaped(writer, value);
-    put_char(writer, '"');
+    *to++ = '"';
+    to = escape_all(to, value, length);
+    *to++ = '"';
+    writer->length = (size_t)(to - writer->text);
 }
 
 void writer_text(struct writer *writer, const char *name, const char *value)
@@ -377,7 +445,7 @@ void writer_end(struct writer *writer)
 
     check(writer->depth > 0);
     put_char(writer, level->closes);
-    writer->names = level->names;
+    names_drop(writer, level->names);
     writer->bare = false;
     writer->depth--;
 }
@@ -401,6 +469,7 @@ struct writer *writer_create(void)
     writer->depth = writer->names = 0;
     writer->failed = false;
     writer->bare = true;
+    memset(writer->chains, 0, sizeof writer->chains);
     writer->levels[0] = (struct level){ '}', 0 };
     put_char(writer, '{');
     return writer;
