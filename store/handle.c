@@ -4,6 +4,10 @@
  * exactly one connection of one process writes and checkpoints; readers are read-only, never
  * checkpoint, not even on close. The writer has no automatic checkpoint either: SQLite would
  * swallow its errors, writer.c runs it after a commit and sees them.
+ *
+ * No other process may open the database while we have it (STORE_LOCK keeps a second replicad
+ * away, "unix-excl" everybody else). So the index of the WAL is in our memory, and the locks
+ * in it are words, where they would be two fcntl() a read, made under a mutex of all readers.
  */
 #include <errno.h>
 #include <string.h>
@@ -116,7 +120,7 @@ int handle_open(struct store_reader *reader, const char *path, bool writer)
     reader->sick = reader->full = reader->said_corrupt = false;
     flags |= SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_NOFOLLOW | SQLITE_OPEN_EXRESCODE;
     errno = 0;
-    rc = sqlite3_open_v2(path, &reader->db, flags, NULL);
+    rc = sqlite3_open_v2(path, &reader->db, flags, "unix-excl");
     if (rc != SQLITE_OK) {
         error = reader->db ? handle_error(reader, rc) : -ENOMEM;
         handle_close(reader, false);

@@ -52,6 +52,9 @@ enum store_table column_table(enum store_column column);
 /** Which field of its table, from 0. */
 unsigned column_field(enum store_column column);
 
+/** The row's revision; 0: its table has none. */
+int64_t row_revision(enum store_table table, const void *row);
+
 /** Bind every field of @row to ?1.. and the seal after them. SQLITE_OK or an error. */
 int row_bind(sqlite3_stmt *stmt, enum store_table table, const void *row);
 /** Bind only the key, to ?1. */

@@ -348,6 +348,13 @@ static int64_t field_number(const struct field *field, const void *row)
     return number;
 }
 
+int64_t row_revision(enum store_table word, const void *row)
+{
+    const struct field *field = &table_of(word)->fields[1]; /* next to the key */
+
+    return strcmp(field->name, "revision") == 0 ? field_number(field, row) : 0;
+}
+
 /* What a field adds to the seal; 0: nothing. */
 static uint64_t field_digest(const struct field *field, const void *row)
 {
@@ -422,11 +429,10 @@ int key_bind(sqlite3_stmt *stmt, int at, enum store_table table, const char *key
     return sqlite3_bind_int64(stmt, at, number);
 }
 
-static int text_read(
-        sqlite3_stmt *stmt, int column, const struct field *field, void *place)
+static int text_read(sqlite3_value *value, const struct field *field, void *place)
 {
-    const char *text = (const char *)sqlite3_column_text(stmt, column);
-    size_t length = (size_t)sqlite3_column_bytes(stmt, column);
+    const char *text = (const char *)sqlite3_value_text(value);
+    size_t length = (size_t)sqlite3_value_bytes(value);
 
     if (!text)
         return -ENOMEM;
@@ -442,19 +448,18 @@ static int text_read(
     return 0;
 }
 
-static int field_read(
-        sqlite3_stmt *stmt, int column, const struct field *field, void *row)
+static int field_read(sqlite3_value *value, const struct field *field, void *row)
 {
     void *place = (char *)row + field->offset;
     int wanted = field_is_text(field) ? SQLITE_TEXT : SQLITE_INTEGER;
     int64_t number;
     bool flag;
 
-    if (sqlite3_column_type(stmt, column) != wanted)
+    if (sqlite3_value_type(value) != wanted)
         return -EUCLEAN;
     if (wanted == SQLITE_TEXT)
-        return text_read(stmt, column, field, place);
-    number = sqlite3_column_int64(stmt, column);
+        return text_read(value, field, place);
+    number = sqlite3_value_int64(value);
     if (field->kind == FIELD_FLAG) {
         flag = number == 1;
         memcpy(place, &flag, sizeof(flag));
@@ -464,6 +469,8 @@ static int field_read(
     return 0;
 }
 
+/* A column is asked for once, as a value, which is as good as protected: no other thread has
+   this connection meanwhile. */
 int row_read(sqlite3_stmt *stmt, enum store_table word, void *row)
 {
     const struct table *table = table_of(word);
@@ -471,7 +478,7 @@ int row_read(sqlite3_stmt *stmt, enum store_table word, void *row)
 
     memset(row, 0, table->row_size);
     for (unsigned i = 0; i < table->count && !error; i++)
-        error = field_read(stmt, (int)i, &table->fields[i], row);
+        error = field_read(sqlite3_column_value(stmt, (int)i), &table->fields[i], row);
     if (error)
         return error;
     if (sqlite3_column_int64(stmt, (int)table->count) != row_seal(word, row))

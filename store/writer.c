@@ -335,6 +335,16 @@ static int row_write(struct store_reader *writer, enum shape shape,
     return error ? error : sqlite3_changes(writer->db) > 0;
 }
 
+/* A row that has just been made is not there yet: an UPDATE would find nothing. An event has
+   no index, and mostly no number yet: nothing to gain. Only a guess: an UPSERT is right for
+   any row. */
+static bool row_is_new(enum store_table table, const void *row)
+{
+    if (table == STORE_EVENT || table == STORE_RESULT)
+        return true;
+    return row_revision(table, row) == 1;
+}
+
 static int change_make(struct store *store, const struct store_change *change)
 {
     enum store_table table = change->table;
@@ -346,8 +356,7 @@ static int change_make(struct store *store, const struct store_change *change)
         return made == 0 ? -ENOENT : made < 0 ? made : 0;
     }
     check(change->verb == STORE_PUT);
-    /* An event has no index, and mostly no number yet: nothing to gain. */
-    made = table == STORE_EVENT
+    made = row_is_new(table, change->row)
             ? 0
             : row_write(&store->writer, SHAPE_UPDATE + table, table, change->row);
     if (made == 0)

@@ -106,7 +106,7 @@ Test(open, a_network_file_system_is_refused)
 Test(open, files_are_for_the_owner_only)
 {
     static const char *const names[] = { "replicad.db", "replicad.db-wal",
-        "replicad.db-shm", "replicad.lock", "ballast" };
+        "replicad.lock", "ballast" };
     char path[RIG_PATH];
     struct stat status;
 
@@ -116,6 +116,31 @@ Test(open, files_are_for_the_owner_only)
         cr_assert_eq(stat(rig_path(&rig, names[i], path), &status), 0, "%s", names[i]);
         cr_assert_eq(status.st_mode & 0777, 0600, "%s", names[i]);
     }
+}
+
+/* The index of the WAL is in memory, so nobody else can be let in. Another process looks: a
+   process never sees its own locks. */
+Test(open, no_other_process_may_read)
+{
+    enum { SHARED_FIRST = 0x40000002, SHARED_SIZE = 510 }; /* SQLite's file format */
+    struct flock lock = { .l_type = F_RDLCK,
+        .l_whence = SEEK_SET,
+        .l_start = SHARED_FIRST,
+        .l_len = SHARED_SIZE };
+    char path[RIG_PATH];
+    int status;
+    pid_t child;
+
+    rig_open(&rig);
+    cr_assert_eq(rig_names(&rig, "-shm"), 0);
+    child = fork();
+    if (child == 0) {
+        int fd = open(rig_path(&rig, "replicad.db", path), O_RDONLY);
+        _exit(fd < 0 || fcntl(fd, F_GETLK, &lock) != 0 || lock.l_type != F_WRLCK);
+    }
+    cr_assert_eq(waitpid(child, &status, 0), child);
+    cr_assert(WIFEXITED(status));
+    cr_assert_eq(WEXITSTATUS(status), 0);
 }
 
 Test(open, the_ballast_is_real)
