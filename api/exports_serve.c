@@ -173,12 +173,14 @@ static int serve_again(struct service *service, const struct uuid *id)
         return -EBUSY;
     result = store_get(reader, STORE_EXPORT, id->text, &row);
     store_reader_give(service->store, reader);
+    if (result == -ENOENT)
+        return 0;
     if (result == 0)
         result = export_serve_row(service, &row, EXPORT_PUBLISH, &fault);
-    if (result && result != -ENOENT)
+    if (result) /* -ENOENT too: what it opens may come back */
         log_event(LOG_WARN, "export-waits", (struct log_about){ .element = id->text },
                 "it cannot be served yet: %s", fault.why);
-    return result == -ENOENT ? 0 : result;
+    return result;
 }
 
 unsigned service_exports_resume(struct service *service)

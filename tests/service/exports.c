@@ -41,6 +41,13 @@ void house_open(struct house *house, const char *const *extra)
     portals_take(house);
 }
 
+void house_kill(struct house *house)
+{
+    daemon_kill(&house->world.daemon);
+    cr_assert(daemon_restart(&house->world.daemon), "%s", house->world.daemon.why);
+    portals_take(house);
+}
+
 void house_close(struct house *house)
 {
     const char *remove[] = { "rm", "-rf", house->credentials, NULL };
@@ -80,6 +87,21 @@ json_t *export_get(struct house *house, const char *id)
     char path[WORLD_PATH];
 
     return world_call(&house->world, 200, "GET", export_path(path, id), NULL);
+}
+
+void serving_wait(struct house *house, const char *id)
+{
+    time_t deadline = time(NULL) + PATIENCE_S;
+    bool serving;
+
+    do {
+        json_t *export = export_get(house, id);
+        serving = json_is_true(json_object_get(export, "Serving"));
+        json_decref(export);
+        cr_assert(time(NULL) < deadline, "%s is not served", id);
+        if (!serving)
+            usleep(20000); /* between two looks; the state is what ends it */
+    } while (!serving);
 }
 
 void call_in_use(

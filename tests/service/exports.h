@@ -24,6 +24,9 @@ struct house {
 void house_open(struct house *house, const char *const *extra);
 void house_close(struct house *house);
 
+/** kill -9, and a new life on the same data; its portals may be others. */
+void house_kill(struct house *house);
+
 /** A thin volume of the pool. */
 void volume_make(struct house *house, uint64_t size, char id[WORLD_ID]);
 
@@ -32,6 +35,9 @@ void export_put(struct house *house, long status, const char *id, const char *bo
 
 /** What its export says. Owned by the caller. */
 json_t *export_get(struct house *house, const char *id);
+
+/** Waits until an export is served. */
+void serving_wait(struct house *house, const char *id);
 
 /** 409 and ReturnValue 6 for this call. */
 void call_in_use(
