@@ -36,6 +36,13 @@ void loop_defer(struct loop *loop, struct loop_task *task)
     loop->ops->defer(loop, task);
 }
 
+void loop_again(struct loop *loop)
+{
+    check(loop_is_mine(loop));
+    if (loop->ops->again)
+        loop->ops->again(loop);
+}
+
 void loop_guest_add(struct loop *loop, struct loop_guest *guest)
 {
     check(loop_is_mine(loop) && guest->leave && !loop_guest_find(loop, guest->leave));

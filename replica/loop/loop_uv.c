@@ -5,7 +5,8 @@
  * eventfd), and a post by the loop itself never does: before it sleeps, the loop looks.
  *
  * A turn ends with the deferred tasks, which put into few system calls what the turn has
- * gathered: submissions, and sends. They are a plain list, the loop's alone.
+ * gathered: submissions, and sends. They are a plain list, the loop's alone. Who finds
+ * more to do without a poll asks for another round of posts and deferred tasks.
  *
  * Timers are our own heap (timers.h) over one uv_timer, armed once a turn: to start and
  * stop a deadline a request costs no call into libuv.
@@ -56,6 +57,7 @@ struct uv_side {
     uv_check_t after_poll;
     uv_idle_t busy; /* active while posts wait, so that the poll does not sleep */
     struct loop_task *deferred, **deferred_end;
+    bool again; /* loop_again() was called */
     struct timer_heap timers;
     struct instant armed; /* what the alarm is set to, while it is active */
     struct instant now;
@@ -71,7 +73,8 @@ struct uv_side {
 
 enum {
     SPARE_JOBS = 32,
-    DEFER_ROUNDS = 4 /* of deferred tasks a turn, when they defer more: others wait */
+    DEFER_ROUNDS = 4, /* of deferred tasks a turn, when they defer more: others wait */
+    MORE_ROUNDS = 8 /* of both, when somebody asks for it */
 };
 
 /* The loop this thread is running right now. Ownership alone would not do to leave out
@@ -160,6 +163,23 @@ static void run_deferred(struct uv_side *side)
     }
 }
 
+static void run_rounds(struct uv_side *side)
+{
+    side->again = false;
+    run_posted(side);
+    run_deferred(side);
+    for (unsigned round = 0; side->again && round < MORE_ROUNDS; round++) {
+        side->again = false;
+        run_posted(side);
+        run_deferred(side);
+    }
+}
+
+static void side_again(struct loop *loop)
+{
+    side_of(loop)->again = true;
+}
+
 static void on_wake(uv_async_t *wake)
 {
     struct uv_side *side = container_of(wake, struct uv_side, wake);
@@ -218,8 +238,7 @@ static void on_before_poll(uv_prepare_t *prepare)
     struct uv_side *side = container_of(prepare, struct uv_side, before_poll);
 
     turn_begin(side);
-    run_posted(side);
-    run_deferred(side);
+    run_rounds(side);
     arm_alarm(side);
     if (atomic_load_explicit(&side->posted, memory_order_acquire) || side->deferred ||
             (side->once && side->ran))
@@ -501,6 +520,7 @@ static void side_destroy(struct loop *loop)
 static const struct loop_ops side_ops = {
     .post = side_post,
     .defer = side_defer,
+    .again = side_again,
     .now = side_now,
     .timer_start = side_timer_start,
     .timer_stop = side_timer_stop,

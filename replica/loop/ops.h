@@ -9,6 +9,7 @@
 struct loop_ops {
     void (*post)(struct loop *, struct loop_task *);
     void (*defer)(struct loop *, struct loop_task *);
+    void (*again)(struct loop *); /* NULL: it means nothing here */
     struct instant (*now)(struct loop *);
     void (*timer_start)(struct loop *, struct loop_timer *, uint64_t ms);
     void (*timer_stop)(struct loop *, struct loop_timer *);

@@ -18,6 +18,8 @@
 #include "replica/base/scope.h"
 #include "server/iscsi/inside.h"
 
+enum { LEFT_ALONE = 64 }; /* flushes, after a read that brought nothing */
+
 #define BIT(state) (UINT64_C(1) << CONNECTION_##state)
 static const struct fsm_state connection_states[CONNECTION_STATES] = {
     [CONNECTION_LOGIN] = { "login",
@@ -203,6 +205,7 @@ static bool parse_purpose(struct connection *connection)
     in->sink = false;
     in->crc = 0;
     in->offset = 0;
+    in->pdus++;
     in->length = in->left = pdu_data_length(in->header);
     in->since = loop_now(connection->hall->loop);
     in->state = RECEIVE_DATA; /* the handler may say that it waits */
@@ -312,7 +315,13 @@ static void room_make(struct receive *in)
     }
 }
 
-void connection_read(struct connection *connection)
+static ssize_t read_into(int fd, const struct iovec *iov, int count)
+{
+    return count == 1 ? recv(fd, iov->iov_base, iov->iov_len, MSG_DONTWAIT)
+                      : readv(fd, iov, count);
+}
+
+bool connection_read(struct connection *connection)
 {
     struct receive *in = &connection->in;
     struct iovec iov[2];
@@ -327,13 +336,14 @@ void connection_read(struct connection *connection)
     }
     iov[count++] =
             (struct iovec){ in->bytes + in->end, (size_t)RECEIVE_BUFFER - in->end };
-    got = readv(connection->fd, iov, count);
+    got = read_into(connection->fd, iov, count);
     if (got < 0 && (errno == EAGAIN || errno == EINTR))
-        return;
+        return false;
     if (got <= 0) {
         connection_drop(connection, got == 0 ? NULL : "the peer is gone");
-        return;
+        return false;
     }
+    in->pdus = 0;
     connection->heard = loop_now(connection->hall->loop);
     if (direct > (size_t)got)
         direct = (size_t)got;
@@ -343,6 +353,26 @@ void connection_read(struct connection *connection)
         in->state = RECEIVE_TAIL;
     in->end += (size_t)got - direct;
     parse(connection);
+    return true;
+}
+
+/* On a busy CPU the peer may run as soon as it has our answer, before we go on. When it asks
+   one thing at a time, the next is then here, and a poll would only say so. In vain it costs
+   a system call, so after that it is left alone for a while; a peer that asks for more at
+   once is not read early, or its batches, and our sends, would become smaller. */
+void connection_read_on(struct connection *connection)
+{
+    struct receive *in = &connection->in;
+
+    if (!talks(connection) || in->paused || in->pdus != 1 ||
+            connection->session->busy > 0 || connection->out.blocked)
+        return;
+    if (in->left_alone > 0)
+        in->left_alone--;
+    else if (connection_read(connection))
+        loop_again(connection->hall->loop);
+    else
+        in->left_alone = LEFT_ALONE;
 }
 
 /* -- life ---------------------------------------------------------------------------------- */

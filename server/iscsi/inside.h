@@ -188,6 +188,8 @@ struct receive {
     uint32_t crc;
     struct instant since; /* the PDU's data began */
     bool paused; /* the watch is off for want of room */
+    unsigned pdus; /* begun since the last bytes came */
+    unsigned left_alone; /* flushes until it is read without being told to */
 };
 
 enum frame_end { FRAME_NOTHING, FRAME_DATA, FRAME_ANSWER };
@@ -331,6 +333,8 @@ struct portal {
     int fd;
     struct sockaddr_storage address;
     struct loop_watch watch;
+    struct loop_timer rest; /* active: nobody is let in */
+    bool refused; /* somebody, in this turn */
     struct instant told; /* a refusal was logged last */
     unsigned untold; /* refusals since */
 };
@@ -409,8 +413,10 @@ bool admission_list(
 
 struct connection *connection_create(struct hall *hall, int fd);
 void connection_watch(struct connection *connection); /* as its state needs */
-/** Bytes in, as many as there are, one system call. */
-void connection_read(struct connection *connection);
+/** Bytes in, as many as there are, one system call. False: none, or the connection is lost. */
+bool connection_read(struct connection *connection);
+/** All is sent: the next bytes may be here already. Open or not. */
+void connection_read_on(struct connection *connection);
 /** Goes on after a wait for room. */
 void connection_resume(struct connection *connection);
 void connection_resume_later(struct connection *connection);

@@ -13,7 +13,8 @@
 
 enum {
     BACKLOG = 128,
-    ACCEPTS = 2, /* a turn, of each portal: who is in already is heard in between */
+    ACCEPTS = 4, /* a turn, of each portal: who is in already is heard in between */
+    REST_MS = 10, /* of a portal that refused somebody: see portal_rest() */
     KEEPALIVE_S = 15, /* of silence, then as often again, then the connection is lost */
 };
 
@@ -149,6 +150,27 @@ static void refusal_tell(struct portal *portal, const char *host, const char *wh
     portal->untold = 0;
 }
 
+/* A refusal costs us as much as it costs who asks for it, and a flood of them would take the
+   CPU from those who are in. So some hundreds a second must do: the rest waits in the backlog,
+   and when that is full, in the kernel of who asks so often. Others wait with it then, for a
+   third of a second. */
+static void portal_rest(struct portal *portal)
+{
+    struct loop *loop = portal->target->halls[0].loop;
+
+    loop_watch_stop(loop, &portal->watch);
+    loop_timer_start(loop, &portal->rest, REST_MS);
+}
+
+static void on_rested(struct loop_timer *timer)
+{
+    struct portal *portal = container_of(timer, struct portal, rest);
+    struct loop *loop = portal->target->halls[0].loop;
+
+    if (loop_watch_set(loop, &portal->watch, portal->fd, LOOP_READABLE) < 0)
+        loop_timer_start(loop, timer, REST_MS);
+}
+
 static bool guest_accept(struct portal *portal)
 {
     struct sockaddr_storage peer = { 0 };
@@ -167,6 +189,7 @@ static bool guest_accept(struct portal *portal)
                 &portal->target->logins_refused, 1, memory_order_relaxed);
         refusal_tell(portal, host, why);
         (void)close(fd);
+        portal->refused = true;
         return true;
     }
     socket_prepare(fd);
@@ -179,8 +202,11 @@ static void on_guest(struct loop_watch *watch, unsigned events)
     struct portal *portal = container_of(watch, struct portal, watch);
 
     (void)events;
+    portal->refused = false;
     for (unsigned i = 0; i < ACCEPTS && guest_accept(portal); i++)
         ;
+    if (portal->refused)
+        portal_rest(portal);
 }
 
 int portals_watch(struct iscsi_target *target)
@@ -190,6 +216,7 @@ int portals_watch(struct iscsi_target *target)
     for (size_t i = 0; i < target->portal_count && result == 0; i++) {
         struct portal *portal = &target->portals[i];
         portal->watch.ready = on_guest;
+        portal->rest.fire = on_rested;
         result = loop_watch_set(
                 target->halls[0].loop, &portal->watch, portal->fd, LOOP_READABLE);
     }
@@ -198,8 +225,12 @@ int portals_watch(struct iscsi_target *target)
 
 void portals_unwatch(struct iscsi_target *target)
 {
-    for (size_t i = 0; i < target->portal_count; i++)
-        loop_watch_stop(target->halls[0].loop, &target->portals[i].watch);
+    struct loop *loop = target->halls[0].loop;
+
+    for (size_t i = 0; i < target->portal_count; i++) {
+        loop_watch_stop(loop, &target->portals[i].watch);
+        loop_timer_stop(loop, &target->portals[i].rest);
+    }
 }
 
 void portals_close(struct iscsi_target *target)

@@ -38,6 +38,8 @@ void task_state_set(struct task *task, enum task_state state)
 
 struct task *task_find(struct session *session, uint32_t itt)
 {
+    if (session->busy == 0)
+        return NULL;
     for (unsigned i = 0; i < TASKS; i++)
         if (session->itt[i] == itt)
             return &session->tasks[i];
