@@ -90,9 +90,6 @@ struct block_device {
     uint64_t size; /* bytes, whole blocks */
     uint32_t block_size; /* bytes: 1 (a LogicalFile), or a power of two from 512 on */
     uint32_t max_transfer; /* bytes, the largest useful read or write; whole blocks */
-    uint32_t
-            burst; /* bytes that go over at once: more of them in one request wait for one
-                       another on the way; 0: no such thing */
     uint32_t max_zero; /* bytes of one ZERO or DISCARD, checked; 0: any length */
     uint16_t depth; /* requests in flight that are useful */
     unsigned caps; /* enum block_device_caps */

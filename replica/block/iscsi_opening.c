@@ -77,7 +77,6 @@ static void lun_describe(struct lun *lun)
     base->size = facts->blocks * facts->block_size;
     base->block_size = facts->block_size;
     base->depth = DEPTH;
-    base->burst = TERMS_SEGMENT;
     base->caps = lun_caps(facts, lun->spec->writable);
     base->max_transfer =
             limit_bytes(facts->max_transfer, facts->block_size, MAX_TRANSFER);

@@ -359,20 +359,26 @@ static void target_map_answered(struct map *map, int result)
     map_answered(container_of(map, struct copy, target_map), result, true);
 }
 
-/* Largest request of this pass: both devices take it, and it fits the slot's buffer,
-   that the two sides share when both are read. */
-static uint64_t pass_piece_max(const struct copy *copy)
+/* Largest request that both devices take, in whole units. */
+static uint64_t transfer_max(const struct copy *copy)
 {
-    bool one_side = copy->pass == COPY_FULL || copy->by_digest;
-    uint64_t most = one_side ? COPY_CHUNK : COPY_CHUNK / 2;
+    uint64_t most = COPY_CHUNK;
 
     if (copy->source->max_transfer)
         most = min_u64(most, copy->source->max_transfer);
     if (copy->target->max_transfer)
         most = min_u64(most, copy->target->max_transfer);
-    /* Between two that exchange bursts, requests of one burst wait least for one another. */
-    if (copy->source->burst && copy->target->burst)
-        most = min_u64(most, min_u64(copy->source->burst, copy->target->burst));
+    return most;
+}
+
+/* Largest request of this pass: it also fits the slot's buffer, that the two sides share
+   when both are read. */
+static uint64_t pass_piece_max(const struct copy *copy)
+{
+    bool one_side = copy->pass == COPY_FULL || copy->by_digest;
+    uint64_t most =
+            min_u64(transfer_max(copy), one_side ? copy->stride : copy->stride / 2);
+
     most -= most % copy->step;
     return most ? most : copy->step;
 }
@@ -544,7 +550,7 @@ static unsigned window_choose(const struct copy *copy, unsigned window)
 /* Shares of what is limited by the way alone stay what the windows make them. */
 static unsigned flow_most(const struct copy *copy)
 {
-    return 2 * copy->window;
+    return copy->window * copy->slot_count / COPY_WINDOW;
 }
 
 void copy_set_window(struct copy *copy, unsigned window, unsigned share)
@@ -557,19 +563,27 @@ void copy_set_window(struct copy *copy, unsigned window, unsigned share)
 
 static bool slots_init(struct copy *copy)
 {
+    /* A piece of each side; no block is longer than a chunk of the sidecar. */
+    copy->stride = min_u64(COPY_CHUNK, 2 * transfer_max(copy));
+    if (copy->stride < 2 * SIDECAR_CHUNK)
+        copy->stride = 2 * SIDECAR_CHUNK;
+    copy->stride = round_up(copy->stride, ALIGNMENT);
     /* Room for any window that is asked for later: what is not used is not there. */
-    copy->slot_count = COPY_SLOTS;
+    copy->slot_count = COPY_WINDOW;
+    while (copy->slot_count < COPY_SLOTS &&
+            (copy->slot_count + 1) * copy->stride <= COPY_ARENA)
+        copy->slot_count++;
     copy->window = window_choose(copy, copy->options.window);
     flow_set(&copy->flow, copy->window, flow_most(copy));
-    copy->arena = aligned_alloc(ALIGNMENT, (size_t)copy->slot_count * COPY_CHUNK);
+    copy->arena = aligned_alloc(ALIGNMENT, (size_t)copy->slot_count * copy->stride);
     if (!copy->arena)
         return false;
     copy->at[PLACE_NONE] = copy->slot_count;
     for (unsigned i = copy->slot_count; i-- > 0;) { /* the first are used first */
         struct slot *slot = &copy->slots[i];
         slot->copy = copy;
-        slot->source_bytes = copy->arena + (size_t)i * COPY_CHUNK;
-        slot->target_bytes = slot->source_bytes + COPY_CHUNK / 2;
+        slot->source_bytes = copy->arena + (size_t)i * copy->stride;
+        slot->target_bytes = slot->source_bytes + copy->stride / 2;
         slot->next_idle = copy->idle;
         copy->idle = slot;
     }

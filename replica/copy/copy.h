@@ -54,8 +54,8 @@ struct copy_options {
     bool target_zero; /* proven zero from the watermark on */
     bool verify; /* read both back after the last flush */
     unsigned
-            window; /* pieces under way; 0: what suits the devices. At most 8; twice as many,
-                        while that costs no time */
+            window; /* pieces under way; 0: what suits the devices. At most 8; twice as many
+                        of short ones, while that costs no time */
     uint64_t limit; /* bytes a second, 0 none */
     struct meter *meters[METERS_SHARED]; /* limits shared with others; borrowed; NULL */
     unsigned share; /* 1 to SHARE_WHOLE of what is shared; 0: the whole */

@@ -22,9 +22,10 @@
 #include "replica/copy/throttle.h"
 
 enum {
-    /* Bytes of one slot's buffer. Larger ones gain nothing on iSCSI, and lose a lot where the
-       far side is short of CPU. */
-    COPY_CHUNK = 512 << 10,
+    /* Bytes of one slot's buffer, at most: what a command costs a far side weighs less the
+       more it moves, up to here. */
+    COPY_CHUNK = 1 << 20,
+    COPY_ARENA = 8 << 20, /* bytes of all of them, unless COPY_WINDOW need more */
     COPY_GRAIN = 64 << 10, /* bytes: what is found zero, or different, by itself */
     COPY_GRAINS = COPY_CHUNK / COPY_GRAIN,
     COPY_WINDOW = 8, /* pieces under way, at least */
@@ -86,6 +87,7 @@ struct copy {
     uint64_t unit; /* bytes: whole blocks of both */
     uint64_t step; /* bytes: pieces are whole ones; units, or a sidecar's chunks */
     uint64_t grain; /* bytes, whole units */
+    uint64_t stride; /* bytes of a slot's buffer */
     uint64_t piece_max; /* bytes one request of this pass may move */
     enum zero_way zero_way;
     struct throttle throttle;

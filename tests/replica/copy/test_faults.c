@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "replica/copy/inside.h"
 #include "replica/loop/sim.h"
 #include "tests/replica/copy/rig.h"
 
@@ -351,9 +352,10 @@ Test(copy_verify, a_target_that_lies_is_found_after_the_copy)
 {
     for (unsigned i = 0; i < 40; i++) {
         struct rig rig;
-        struct block_fault_plan lie = {
-            .op = BLOCK_READ, .after = i % 8, .times = 1, .corrupt = true
-        };
+        struct block_fault_plan lie = { .op = BLOCK_READ,
+            .after = i % (SIZE / (COPY_CHUNK / 2)),
+            .times = 1,
+            .corrupt = true };
         rig_init_plain(&rig, rig_seed() + 600 + i, SIZE, 512, 4096, 0, BLOCK_VOLATILE);
         struct copy_options options = rig_options(COPY_FULL);
         options.verify = true;

@@ -11,13 +11,13 @@
 #include "replica/loop/sim.h"
 #include "tests/replica/copy/rig.h"
 
-enum { SIZE = (2 << 20) + 4096 + 77, WINDOW = 2, RUNNING = 40 };
+enum { SIZE = (2 << 20) + 4096 + 77, LONG = 2 * SIZE, WINDOW = 2, RUNNING = 40 };
 
 static const uint32_t blocks[] = { 1, 512, 4096 };
 
-static void pair(struct rig *rig, unsigned i)
+static void pair(struct rig *rig, unsigned i, uint64_t size)
 {
-    uint64_t size = round_up(SIZE, blocks[i % 3]);
+    size = round_up(size, blocks[i % 3]);
 
     rig_init_plain(rig, rig_seed() + 400000 + i, size, blocks[i % 3], blocks[i / 3 % 3],
             BLOCK_CAN_EXTENTS, BLOCK_VOLATILE | BLOCK_CAN_EXTENTS | BLOCK_CAN_ZERO);
@@ -54,7 +54,7 @@ Test(flips, at_every_edge)
 {
     for (unsigned n = 0; n < 2 * (SIZE / COPY_GRAIN + 1); n++) {
         struct rig rig;
-        pair(&rig, n);
+        pair(&rig, n, SIZE);
         flip(&rig, edge(&rig, n));
         struct copy_options options = rig_options(COPY_VERIFY);
         expect_found(&rig, rig_copy(&rig, &options), edge(&rig, n));
@@ -77,11 +77,11 @@ Test(flips, while_verifying)
 {
     for (unsigned i = 0; i < RUNNING; i++) {
         struct rig rig;
-        pair(&rig, i);
+        pair(&rig, i, LONG);
         struct copy_options options = rig_options(COPY_VERIFY);
         options.window = WINDOW;
         rig_start(&rig, &options, NULL, 0, NULL, 0);
-        cr_assert(run_until(&rig, 1 + rig_below(&rig, SIZE / 2)));
+        cr_assert(run_until(&rig, 1 + rig_below(&rig, LONG / 2)));
         bool behind = i % 4 != 3;
         uint64_t from = rig.live.read / 2 + (uint64_t)WINDOW * COPY_CHUNK;
         uint64_t at = behind ? from + rig_below(&rig, rig.source_size - from)
@@ -104,7 +104,7 @@ Test(flips, while_reading_back)
 
     for (unsigned i = 0; i < RUNNING; i++) {
         struct rig rig;
-        pair(&rig, i);
+        pair(&rig, i, LONG);
         struct copy_options options = rig_options(i % 2 ? COPY_FULL : COPY_DELTA);
         options.verify = true;
         options.window = WINDOW;
@@ -131,7 +131,7 @@ Test(flips, a_resync_by_digest_repairs_any)
 {
     for (unsigned n = 0; n < 2 * (SIZE / COPY_GRAIN + 1); n++) {
         struct rig rig;
-        pair(&rig, n);
+        pair(&rig, n, SIZE);
         struct digest_sidecar *table = sidecar_create(rig.source_size);
         struct copy_options options = rig_options(COPY_FULL);
         options.sidecar = table;

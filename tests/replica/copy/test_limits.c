@@ -114,7 +114,7 @@ static void expect_even(
 static void expect_no_burst(const struct pace *pace)
 {
     for (unsigned i = 0; i < pace->count; i++)
-        cr_assert(bytes_within(pace, i, 1) <= (uint64_t)COPY_SLOTS * COPY_CHUNK,
+        cr_assert(bytes_within(pace, i, 1) <= (uint64_t)COPY_ARENA,
                 "seed %" PRIu64 ": a burst", pace->rig.seed);
 }
 
