@@ -195,6 +195,52 @@ Test(loop, deferring_for_ever_does_not_hold_up_a_timer)
     loop_destroy(loop);
 }
 
+static void tell_post_and_go_on(struct loop_task *task)
+{
+    struct teller *teller = container_of(task, struct teller, task);
+
+    tell(teller->word);
+    if (!teller->then)
+        return;
+    loop_post(story_loop, &teller->then->task);
+    loop_again(story_loop);
+}
+
+/* What a deferred task finds by itself does not wait for a poll. */
+Test(loop, another_round_runs_before_the_poll)
+{
+    struct loop *loop = make(UV);
+    struct teller end = teller("e"), post = teller("p"), idle = teller("i");
+
+    story_loop = loop;
+    end.task.run = post.task.run = tell_post_and_go_on;
+    end.then = &post;
+    post.then = &idle;
+    loop_defer(loop, &end.task);
+    expect(loop_turn(loop));
+    expect_str(story, "epi");
+    loop_destroy(loop);
+}
+
+/* Rounds are few, however often somebody asks: others have their turn. */
+Test(loop, going_on_for_ever_does_not_hold_up_a_timer)
+{
+    struct loop *loop = make(UV);
+    struct teller again = teller(""), timer = teller("t");
+
+    story_loop = loop;
+    again.task.run = tell_post_and_go_on;
+    again.then = &again;
+    loop_post(loop, &again.task);
+    loop_timer_start(loop, &timer.timer, 1);
+    while (!strchr(story, 't'))
+        expect(loop_turn(loop));
+    again.then = NULL;
+    while (again.task.queued)
+        expect(loop_turn(loop));
+    loop_destroy(loop);
+}
+
 /* -- guests --------------------------------------------------------------------------- */
 
 static void leave_first(struct loop_guest *guest)
