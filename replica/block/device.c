@@ -18,7 +18,8 @@ static const unsigned needed_caps[BLOCK_OP_COUNT] = {
 
 static bool changes_bytes(enum block_op op)
 {
-    return op == BLOCK_WRITE || op == BLOCK_ZERO || op == BLOCK_DISCARD;
+    return op == BLOCK_WRITE || op == BLOCK_COPY || op == BLOCK_ZERO ||
+            op == BLOCK_DISCARD;
 }
 
 static bool iov_sums_to(const struct block_request *request)
@@ -32,7 +33,7 @@ static bool iov_sums_to(const struct block_request *request)
 }
 
 static void check_range(
-        const struct block_device *device, const struct block_request *request)
+        struct block_device *device, const struct block_request *request)
 {
     check(range_inside(request->offset, request->length, device->size));
     check(request->offset % device->block_size == 0);
@@ -41,6 +42,9 @@ static void check_range(
         check(iov_sums_to(request));
     if (request->op == BLOCK_ZERO || request->op == BLOCK_DISCARD)
         check(device->max_zero == 0 || request->length <= device->max_zero);
+    if (request->op == BLOCK_COPY)
+        check(block_can_copy(device, request->from) &&
+                range_inside(request->offset, request->length, request->from->size));
     if (request->op == BLOCK_EXTENTS)
         check(request->length > 0 && request->extents && request->extents_max > 0);
 }
@@ -81,6 +85,12 @@ void block_submit(struct block_device *device, struct block_request *request)
         device->ops->submit(device, request);
     else
         block_done_later(request, answer);
+}
+
+bool block_can_copy(struct block_device *to, struct block_device *from)
+{
+    return to->loop == from->loop && to->ops == from->ops && to->ops->can_copy &&
+            to->ops->can_copy(to, from);
 }
 
 void block_done(struct block_request *request, int result)

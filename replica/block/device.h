@@ -22,6 +22,7 @@ enum block_op {
     BLOCK_FLUSH, /* all writes done() before it are stable after it; no range */
     BLOCK_ZERO, /* the range reads as zeros afterwards; may keep it allocated */
     BLOCK_DISCARD, /* the range may be given back; reads as zeros only with BLOCK_DISCARD_ZEROES */
+    BLOCK_COPY, /* the same range of @from, of which block_can_copy() */
     BLOCK_EXTENTS, /* fills @extents for the range, in order, without gaps, from its start */
     BLOCK_OP_COUNT
 };
@@ -58,6 +59,7 @@ struct block_request {
     uint64_t offset, length; /* bytes, whole blocks, inside the device: callers check */
     const struct iovec *iov; /* read, write: lengths sum to @length */
     int iovcnt;
+    struct block_device *from; /* COPY: borrowed until done */
     struct block_extent *extents; /* EXTENTS: room for @extents_max; the driver sets */
     unsigned extents_max; /*   @extents_count >= 1; their lengths may sum to less */
     unsigned extents_count; /*   than @length when the room or the answer ends */
@@ -79,6 +81,8 @@ struct block_ops {
     /** No request is in flight. Frees the device, then calls @closed(@context) on the loop,
         possibly from inside. Has a deadline of its own: it always ends. */
     void (*close)(struct block_device *, void (*closed)(void *context), void *context);
+    /** For block_can_copy(), between two of this driver. NULL: never. */
+    bool (*can_copy)(struct block_device *to, struct block_device *from);
 };
 
 enum { BLOCK_WORDS_MAX = 160 }; /* bytes with the NUL: what fits a fault */
@@ -109,6 +113,14 @@ struct block_device {
  * what was opened: shrunk, removed, other identity), -EREMOTEIO (any other SCSI status).
  */
 void block_submit(struct block_device *device, struct block_request *request);
+
+/**
+ * Bytes get from @from to @to by BLOCK_COPY, without passing through us. It may always fail,
+ * with nothing said of whose fault that is, and part of the range written: then the range is
+ * to be read and written. -ENODATA is no fault: one of its runs of 64 KiB, counted from its
+ * start, may be zeros, which can be had for less.
+ */
+bool block_can_copy(struct block_device *to, struct block_device *from);
 
 /** For drivers: complete later, on the loop, with @result. */
 void block_done_later(struct block_request *request, int result);

@@ -82,10 +82,21 @@ static void file_close(
     loop_work_start(base->loop, &file->closing);
 }
 
+/* In memory the kernel copies from page to page: once, where read and write do it twice.
+   Not elsewhere: a disk decides there, and where blocks can be shared they would be, which
+   takes from the source what it has reserved. */
+static bool file_can_copy(struct block_device *to, struct block_device *from)
+{
+    const struct file_device *a = file_of(to), *b = file_of(from);
+
+    return a->in_memory && b->in_memory && a->file_system == b->file_system;
+}
+
 static const struct block_ops file_ops = {
     .name = "file",
     .submit = file_submit,
     .close = file_close,
+    .can_copy = file_can_copy,
 };
 
 /* -- opening -------------------------------------------------------------------------- */
@@ -234,6 +245,7 @@ static int file_inspect(struct file_opening *opening, struct fault *fault)
             "file:%u:%u:%llu", major(status.st_dev), minor(status.st_dev),
             (unsigned long long)status.st_ino);
     changed_format(&status, opening->identity.changed);
+    file->file_system = status.st_dev;
     ways_choose(file);
     /* Of a sync that failed the kernel may keep the pages as if they were clean: what is
        compared or verified shall come from the disk, not from them. */

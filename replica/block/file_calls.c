@@ -3,14 +3,20 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/falloc.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
 #include "replica/base/checked.h"
+#include "replica/base/scope.h"
 #include "replica/block/file_inside.h"
 
-enum { IOV_WINDOW = 64 }; /* entries handed to the kernel in one call */
+enum {
+    IOV_WINDOW = 64, /* entries handed to the kernel in one call */
+    GRAIN = 64 << 10, /* bytes: zeros are looked for in these */
+    HEAD = 64 /* bytes of them that are looked at */
+};
 
 int file_call_fail(struct file_call *call, const char *what, int error)
 {
@@ -107,6 +113,51 @@ static void run_write(struct file_call *call)
         if (n <= 0) {
             file_call_fail(call, "write", n < 0 ? -errno : -EIO);
             call->lost = call->stabilises;
+            return;
+        }
+        call->done += (uint64_t)n;
+    }
+}
+
+/* Nothing but zeros at the head of a grain, so that the rest may be zeros, too. */
+static bool head_is_zero(int fd, uint64_t at, uint64_t end)
+{
+    static const uint8_t zeros[HEAD];
+    uint8_t head[HEAD];
+    ssize_t n = pread(fd, head, (size_t)min_u64(HEAD, end - at), (off_t)at);
+
+    return n <= 0 || memcmp(head, zeros, (size_t)n) == 0;
+}
+
+static bool may_hold_zeros(const struct file_call *call, int from)
+{
+    uint64_t at = call->request->offset, end = at + call->request->length;
+
+    while (at < end && !head_is_zero(from, at, end))
+        at += GRAIN;
+    return at < end;
+}
+
+static void run_copy(struct file_call *call)
+{
+    const struct block_request *request = call->request;
+    const struct file_device *from =
+            container_of(request->from, struct file_device, base);
+
+    if (may_hold_zeros(call, from->fd)) {
+        file_call_fail(call, "copy", -ENODATA);
+        return;
+    }
+    if (!call->measured && file_call_shrank(call))
+        return;
+    while (call->done < request->length) {
+        off_t there = (off_t)(request->offset + call->done), here = there;
+        ssize_t n = copy_file_range(from->fd, &there, call->device->fd, &here,
+                (size_t)(request->length - call->done), 0);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0) {
+            file_call_fail(call, "copy", n < 0 ? -errno : -ESTALE);
             return;
         }
         call->done += (uint64_t)n;
@@ -235,6 +286,9 @@ void file_call_run(struct file_call *call)
         break;
     case BLOCK_FLUSH:
         run_sync(call);
+        break;
+    case BLOCK_COPY:
+        run_copy(call);
         break;
     case BLOCK_EXTENTS:
         run_extents(call);

@@ -4,6 +4,8 @@
 #ifndef REPLICA_BLOCK_FILE_INSIDE_H
 #define REPLICA_BLOCK_FILE_INSIDE_H
 
+#include <sys/types.h>
+
 #include "replica/block/device.h"
 #include "replica/block/uring.h"
 
@@ -44,6 +46,7 @@ struct file_device {
     struct block_device base;
     int fd;
     bool thick; /* all of it is allocated: zeros keep it so */
+    dev_t file_system;
     bool in_memory; /* its calls never wait for a disk: tmpfs, ramfs */
     bool read_nowait, write_nowait; /* they can be asked not to wait for a disk */
     struct uring *ring; /* NULL: the pool */

@@ -149,6 +149,7 @@ int block_iscsi_command(struct initiator_command *command, struct command_room *
     case BLOCK_EXTENTS:
         lba_status(command, room, base->block_size, request, status);
         return 0;
+    case BLOCK_COPY:
     case BLOCK_OP_COUNT:
         break;
     }

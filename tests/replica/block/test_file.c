@@ -523,6 +523,104 @@ Test(file, what_one_turn_copies_at_once_is_bounded)
     strike();
 }
 
+/* -- from file to file -------------------------------------------------------------- */
+
+enum { COPIED = 4 * SIZE };
+
+static uint8_t there[COPIED], here[COPIED];
+
+static struct block_device *open_filled(const char *name, uint8_t *content)
+{
+    struct block_device *device;
+
+    make_file(name, COPIED);
+    device = open_as(name, true, 512, 0);
+    expect(device);
+    expect_eq(device_write(device, 0, content, COPIED), 0);
+    return device;
+}
+
+static int copy_all(struct block_device *to, struct block_device *from)
+{
+    struct device_call call = { .request = { .op = BLOCK_COPY,
+                                        .length = COPIED,
+                                        .from = from,
+                                        .done = device_call_done } };
+
+    block_submit(to, &call.request);
+    expect(!call.done);
+    expect(drive_until(loop, &call.done));
+    return call.result;
+}
+
+Test(file, in_memory_the_kernel_copies_what_is_not_zero)
+{
+    struct block_device *from, *to;
+
+    at_once = true;
+    set();
+    for (unsigned i = 0; i < COPIED; i++)
+        there[i] = (uint8_t)(i % 251 + 1);
+    from = open_filled("from", there);
+    to = open_filled("to", here);
+    expect(block_can_copy(to, from));
+
+    expect_eq(copy_all(to, from), 0);
+    expect_eq(device_read(to, 0, here, COPIED), 0);
+    expect(memcmp(here, there, COPIED) == 0);
+
+    memset(there + COPIED - SIZE, 0, SIZE); /* the last run, and no other */
+    expect_eq(device_write(from, 0, there, COPIED), 0);
+    expect_eq(copy_all(to, from), -ENODATA);
+    expect(device_close(&from));
+    expect(device_close(&to));
+    strike();
+}
+
+static void shorten_file(const char *name)
+{
+    char path[300];
+
+    path_of(name, path, sizeof path);
+    expect_eq(truncate(path, SIZE), 0);
+}
+
+Test(file, the_kernel_copies_neither_from_nor_to_beyond_a_new_end)
+{
+    struct block_device *from, *to;
+    struct stat status;
+    char path[300];
+
+    at_once = true;
+    set();
+    memset(there, 1, sizeof there);
+    from = open_filled("from", there);
+    to = open_filled("to", here);
+    shorten_file("to");
+    expect_eq(copy_all(to, from), -ESTALE);
+    path_of("to", path, sizeof path);
+    expect_eq(stat(path, &status), 0);
+    expect_eq(status.st_size, SIZE);
+    shorten_file("from"); /* what is not there may be zeros: to be looked at */
+    expect(copy_all(to, from) < 0);
+    expect(device_close(&from));
+    expect(device_close(&to));
+    strike();
+}
+
+Test(file, files_on_disks_are_read_and_written)
+{
+    struct block_device *from, *to;
+
+    set(); /* as if on a disk */
+    from = open_filled("from", there);
+    to = open_filled("to", here);
+    expect(!block_can_copy(to, from));
+    expect(device_close(&from));
+    expect(device_close(&to));
+    strike();
+}
+
 /* -- a disk that is stuck ------------------------------------------------------------- */
 
 enum { CALLS = 24 };
