@@ -391,6 +391,8 @@ static void pass_begin(struct copy *copy, enum copy_kind pass, struct tally star
     copy->sidecar = pass == COPY_VERIFY ? NULL : copy->options.sidecar;
     copy->by_digest = copy->sidecar && copy->options.by_digest && pass == COPY_DELTA;
     copy->step = copy->sidecar ? SIDECAR_CHUNK : copy->unit;
+    copy->hands_over = pass == COPY_FULL && !copy->sidecar &&
+            block_can_copy(copy->target, copy->source);
     copy->cursor = start.position;
     copy->piece_max = pass_piece_max(copy);
     ledger_init(&copy->ledger, start);

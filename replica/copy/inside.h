@@ -94,6 +94,7 @@ struct copy {
 
     enum copy_kind pass; /* VERIFY also as the second pass of the others */
     struct digest_sidecar *sidecar; /* of this pass */
+    bool hands_over; /* this pass: the target fetches what it can by itself */
     bool by_digest; /* this pass: the sidecar stands for the target */
     uint64_t cursor; /* all below has begun */
     struct ledger ledger;

@@ -107,7 +107,7 @@ static void run_account(struct run *run)
 
     run->offset += length;
     slot->copy->unflushed += length;
-    if (run->request.op != BLOCK_WRITE)
+    if (run->request.op != BLOCK_WRITE && run->request.op != BLOCK_COPY)
         return;
     slot->written += min_u64(from + length, end) - from; /* without the padding */
     slot->copy->sent += length;
@@ -430,20 +430,15 @@ static void read_submit(struct block_device *device, struct block_request *reque
     block_submit(device, request);
 }
 
-void slot_start(struct slot *slot, const struct piece *piece, unsigned entry)
+static void slot_read(struct slot *slot)
 {
     struct copy *copy = slot->copy;
+    const struct piece *piece = &slot->piece;
     uint64_t offset = piece->offset, end = offset + piece->length;
     bool read_source = !piece->source_zero;
     bool read_target =
             copy->pass != COPY_FULL && !copy->by_digest && !piece->target_zero;
 
-    slot->piece = *piece;
-    slot->entry = entry;
-    slot->began = loop_now(copy->loop);
-    slot->failed = false;
-    slot->written = slot->equal = 0;
-    copy->busy++;
     if (!read_source && !read_target) {
         run_init(slot, 0, offset, target_end(copy, end), true);
         slot_write(slot, 1);
@@ -461,4 +456,63 @@ void slot_start(struct slot *slot, const struct piece *piece, unsigned entry)
     if (read_target)
         read_submit(copy->target, &slot->target_read, &slot->target_iov, offset,
                 target_end(copy, end));
+}
+
+/* -- handing over ------------------------------------------------------------------ */
+
+/* Whatever goes wrong here is found again, and told, by reading and writing. */
+static void hand_done(struct block_request *request, int result)
+{
+    struct run *run = container_of(request, struct run, request);
+    struct slot *slot = run->slot;
+    struct copy *copy = slot->copy;
+
+    if (result == 0) {
+        copy->read += request->length;
+        run_account(run);
+        slot_end(slot);
+        return;
+    }
+    if (result != -ENODATA)
+        copy->hands_over = false;
+    if (copy->stop != COPY_DROP) {
+        slot_read(slot);
+        return;
+    }
+    slot->failed = true;
+    slot_end(slot);
+}
+
+static bool slot_hand(struct slot *slot)
+{
+    struct copy *copy = slot->copy;
+    uint64_t offset = slot->piece.offset, end = offset + slot->piece.length;
+    struct run *run = &slot->runs[0];
+
+    if (!copy->hands_over || slot->piece.source_zero || target_end(copy, end) != end)
+        return false;
+    run_init(slot, 0, offset, end, false);
+    run->request = (struct block_request){ .op = BLOCK_COPY,
+        .offset = offset,
+        .length = end - offset,
+        .from = copy->source,
+        .done = hand_done };
+    slot_move(slot, PLACE_TARGET);
+    copy->dirty = true;
+    block_submit(copy->target, &run->request);
+    return true;
+}
+
+void slot_start(struct slot *slot, const struct piece *piece, unsigned entry)
+{
+    struct copy *copy = slot->copy;
+
+    slot->piece = *piece;
+    slot->entry = entry;
+    slot->began = loop_now(copy->loop);
+    slot->failed = false;
+    slot->written = slot->equal = 0;
+    copy->busy++;
+    if (!slot_hand(slot))
+        slot_read(slot);
 }
