@@ -52,6 +52,32 @@ static void only_session(const json_t *export, const char *initiator, char addre
     snprintf(address, 64, "%s", text_of(session, "Address"));
 }
 
+/** Lines of the log that have all three. */
+static unsigned log_lines(
+        struct house *house, const char *a, const char *b, const char *c)
+{
+    FILE *log = fopen(house->world.daemon.log, "r");
+    unsigned count = 0;
+    char line[1024];
+
+    expect(log != NULL);
+    while (fgets(line, sizeof(line), log))
+        count += strstr(line, a) && strstr(line, b) && strstr(line, c);
+    fclose(log);
+    return count;
+}
+
+/** The answer goes before its line. */
+static void log_wait(struct house *house, const char *a, const char *b, const char *c)
+{
+    time_t deadline = time(NULL) + PATIENCE_S;
+
+    while (log_lines(house, a, b, c) == 0) {
+        cr_assert(time(NULL) < deadline, "no line with %s, %s and %s", a, b, c);
+        usleep(5000); /* between two looks; the line is what ends it */
+    }
+}
+
 /* -- a change ------------------------------------------------------------------------------------ */
 
 Test(exports_terms, who_still_may_goes_on_and_the_others_end)
@@ -183,6 +209,7 @@ Test(exports_terms, what_cannot_be_served_is_tried_again)
     export = export_get(&house, id);
     expect(json_is_false(json_object_get(export, "Serving")));
     json_decref(export);
+    log_wait(&house, "export-waits", "cannot be served yet", id);
     expect_eq(rename(away, file), 0);
     serving_wait(&house, id);
     expect(may_come(house.v4, id, "alice"));
@@ -229,32 +256,6 @@ Test(exports_terms, what_was_answered_survives_a_kill)
 }
 
 /* -- guesses ---------------------------------------------------------------------------------------- */
-
-/** Lines of the log that have all three. */
-static unsigned log_lines(
-        struct house *house, const char *a, const char *b, const char *c)
-{
-    FILE *log = fopen(house->world.daemon.log, "r");
-    unsigned count = 0;
-    char line[1024];
-
-    expect(log != NULL);
-    while (fgets(line, sizeof(line), log))
-        count += strstr(line, a) && strstr(line, b) && strstr(line, c);
-    fclose(log);
-    return count;
-}
-
-/** The answer goes before its line. */
-static void log_wait(struct house *house, const char *a, const char *b, const char *c)
-{
-    time_t deadline = time(NULL) + PATIENCE_S;
-
-    while (log_lines(house, a, b, c) == 0) {
-        cr_assert(time(NULL) < deadline, "no line with %s, %s and %s", a, b, c);
-        usleep(5000); /* between two looks; the line is what ends it */
-    }
-}
 
 Test(exports_terms, guesses_are_forgotten_with_the_secret_that_they_were_at)
 {
