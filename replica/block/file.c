@@ -45,6 +45,8 @@
 enum {
     DEPTH = 16, /* requests in flight that are useful: lanes, and a queue */
     MAX_TRANSFER = 1 << 20, /* bytes */
+    MAX_AT_ONCE =
+            512 << 10, /* bytes: where all is done at once, others on the loop wait */
     STAT_BLOCK = 512, /* unit of st_blocks */
 };
 
@@ -222,6 +224,8 @@ static void ways_choose(struct file_device *file)
     if (!local ||
             file->ring) /* the ring finds out by itself what can be done at once */
         file->read_nowait = file->write_nowait = false;
+    if (file->in_memory)
+        file->base.max_transfer = MAX_AT_ONCE;
 }
 
 static int file_inspect(struct file_opening *opening, struct fault *fault)
