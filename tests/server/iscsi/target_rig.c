@@ -178,7 +178,9 @@ static void gate_close(
     block_close(gate->under, under_closed, gate);
 }
 
-static const struct block_ops gate_ops = { "gate", gate_submit, gate_close };
+static const struct block_ops gate_ops = {
+    .name = "gate", .submit = gate_submit, .close = gate_close
+};
 
 static void gate_opened(struct loop_task *task)
 {
