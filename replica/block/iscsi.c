@@ -118,7 +118,9 @@ static void lun_close(
     lun_enter(lun, CLOSING, min_u64(LOGOUT_MS, lun->io_timeout_ms));
 }
 
-static const struct block_ops lun_ops = { .name = "iscsi", .submit = lun_submit, .close = lun_close };
+static const struct block_ops lun_ops = {
+    .name = "iscsi", .submit = lun_submit, .close = lun_close
+};
 
 /* -- what the session brings ------------------------------------------------------- */
 
