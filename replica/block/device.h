@@ -117,8 +117,8 @@ void block_submit(struct block_device *device, struct block_request *request);
 /**
  * Bytes get from @from to @to by BLOCK_COPY, without passing through us. It may always fail,
  * with nothing said of whose fault that is, and part of the range written: then the range is
- * to be read and written. -ENODATA is no fault: one of its runs of 64 KiB, counted from its
- * start, may be zeros, which can be had for less.
+ * to be read and written. -ENODATA is no fault, and nothing was written: one of its runs of
+ * 64 KiB, counted from its start, may be zeros, which can be had for less.
  */
 bool block_can_copy(struct block_device *to, struct block_device *from);
 

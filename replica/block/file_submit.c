@@ -53,7 +53,7 @@ static int call_over(const struct file_call *call)
 {
     struct file_device *file = call->device;
 
-    if (call->error < 0)
+    if (call->error < 0 && call->error != -ENODATA) /* no fault: block_can_copy() */
         block_set_words(
                 &file->base, "%s: %s", call->what, strerrordesc_np(-call->error));
     if (call->stabilises)

@@ -257,9 +257,19 @@ static void plan_zero(struct copy *copy, struct piece *piece)
             copy->pass == COPY_FULL ? slot_zero_max(copy) : copy->piece_max);
 }
 
+/* Bytes that the limit counts: those that must be moved. */
+static uint64_t piece_cost(const struct copy *copy, const struct piece *piece)
+{
+    bool compared = copy->pass != COPY_FULL && !copy->by_digest;
+    bool sent = compared || copy->zero_way == ZERO_BY_WRITE;
+
+    return piece->source_zero && !sent ? 0 : piece->length;
+}
+
 static void plan_piece(struct copy *copy, struct piece *piece)
 {
-    uint64_t rest = copy->total - copy->cursor, zero, most;
+    uint64_t rest = copy->total - copy->cursor, zero;
+    uint64_t most = throttle_piece(&copy->throttle, copy->step, copy->piece_max);
 
     *piece = (struct piece){ .offset = copy->cursor,
         .target_zero = copy->options.target_zero && copy->pass != COPY_VERIFY &&
@@ -269,22 +279,14 @@ static void plan_piece(struct copy *copy, struct piece *piece)
         piece->source_zero = true;
         piece->length = zero;
         plan_zero(copy, piece);
+        if (!piece->target_zero && piece_cost(copy, piece))
+            piece->length = min_u64(piece->length, most);
         return;
     }
-    most = throttle_piece(&copy->throttle, copy->step, copy->piece_max);
     piece->length = map_data_run(&copy->source_map, copy->cursor, min_u64(most, rest));
     if (!piece->target_zero)
         piece->target_zero = map_zero_run(&copy->target_map, copy->cursor,
                                      copy->cursor + piece->length) == piece->length;
-}
-
-/* Bytes that the limit counts: those that must be moved. */
-static uint64_t piece_cost(const struct copy *copy, const struct piece *piece)
-{
-    bool compared = copy->pass != COPY_FULL && !copy->by_digest;
-    bool sent = compared || copy->zero_way == ZERO_BY_WRITE;
-
-    return piece->source_zero && !sent ? 0 : piece->length;
 }
 
 static void piece_start(struct copy *copy)
@@ -565,11 +567,14 @@ void copy_set_window(struct copy *copy, unsigned window, unsigned share)
 
 static bool slots_init(struct copy *copy)
 {
-    /* A piece of each side; no block is longer than a chunk of the sidecar. */
-    copy->stride = min_u64(COPY_CHUNK, 2 * transfer_max(copy));
+    const struct copy_options *options = &copy->options;
+    bool one_side = options->kind == COPY_FULL && !options->verify;
+
+    /* No block is longer than a chunk of the sidecar. */
+    copy->stride = min_u64(COPY_CHUNK, (one_side ? 1 : 2) * transfer_max(copy));
     if (copy->stride < 2 * SIDECAR_CHUNK)
         copy->stride = 2 * SIDECAR_CHUNK;
-    copy->stride = round_up(copy->stride, ALIGNMENT);
+    copy->stride = round_up(copy->stride, 2 * ALIGNMENT);
     /* Room for any window that is asked for later: what is not used is not there. */
     copy->slot_count = COPY_WINDOW;
     while (copy->slot_count < COPY_SLOTS &&

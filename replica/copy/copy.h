@@ -85,7 +85,7 @@ struct copy *copy_start(const struct copy_options *options);
 bool copy_can_digest(const struct block_device *source,
         const struct block_device *target, uint64_t watermark);
 
-/** Read no more; write what was read, flush, then @ended(-ECANCELED), or 0 when that
+/** Begin no piece; finish those that were, flush, then @ended(-ECANCELED), or 0 when that
  * was all. */
 void copy_drain(struct copy *copy);
 

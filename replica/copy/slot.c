@@ -473,8 +473,10 @@ static void hand_done(struct block_request *request, int result)
         slot_end(slot);
         return;
     }
-    if (result != -ENODATA)
+    if (result != -ENODATA) {
         copy->hands_over = false;
+        slot->piece.target_zero = false; /* a part of it may be written */
+    }
     if (copy->stop != COPY_DROP) {
         slot_read(slot);
         return;

@@ -8,6 +8,7 @@ enum {
     /* What is made good at once, and the piece that does it: together less than a twentieth
        of two seconds, so no two seconds see more than that above the limit. */
     AHEAD_MS = 98,
+    LATE_MS = 10, /* of it that long pieces keep: timers are late by some */
     PIECE_MIN = 4096,
     PIECES_PER_SECOND = 32
 };
@@ -82,7 +83,7 @@ static struct instant meter_spend(
         return (struct instant){ 0 };
     cost = price(bytes, limit);
     whole = price(window, limit);
-    slack = AHEAD_MS * NS_PER_MS - min_u64(cost, AHEAD_MS * NS_PER_MS);
+    slack = AHEAD_MS * NS_PER_MS - min_u64(cost, (AHEAD_MS - LATE_MS) * NS_PER_MS);
     paid = line_spend(&meter->paid_ns, cost, slack, now.ns);
     peak = line_spend(&meter->peak_ns, cost - cost / 5, whole - whole / 5, now.ns);
     return (struct instant){ paid > peak ? paid : peak };

@@ -6,7 +6,9 @@
  * bounds how fast lateness (a timer, a slow device) is made good: no more than a window at
  * once, and no more than a tenth of a second of the rate at all. So a pause is never followed
  * by a burst, and no two seconds see a twentieth more than the limit, whatever came before
- * them; a twentieth less only when it came to a halt for longer. No thread, no clock of its own.
+ * them; a twentieth less only when it came to a halt for longer. That is so of one that spends,
+ * in pieces of less than a tenth of a second; each further one that shares the meter may have a
+ * piece of its own ahead after a halt. No thread, no clock of its own.
  */
 #ifndef REPLICA_COPY_THROTTLE_H
 #define REPLICA_COPY_THROTTLE_H
