@@ -253,6 +253,7 @@ static void roster_enter(struct roster_entry *entry, struct session *session)
     entry->tsih = session->connection->entry->tsih;
     entry->export = session->export;
     memcpy(entry->initiator, who->initiator, sizeof entry->initiator);
+    entry->proven = who->user[0];
     memcpy(entry->address, session->connection->address, sizeof entry->address);
     memcpy(entry->isid, who->isid, sizeof entry->isid);
     entry->since_ms = clock_wall_ms();
@@ -331,7 +332,8 @@ static bool still_allowed(const struct session *session)
     bool allowed;
 
     pthread_mutex_lock(&target->lock);
-    allowed = export_allows(session->export, session->terms.initiator);
+    allowed = export_keeps(
+            session->export, session->terms.initiator, session->terms.user[0]);
     pthread_mutex_unlock(&target->lock);
     return allowed;
 }

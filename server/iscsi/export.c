@@ -25,6 +25,11 @@ bool export_allows(const struct export *export, const char *initiator)
     return false;
 }
 
+bool export_keeps(const struct export *export, const char *initiator, bool proven)
+{
+    return export_allows(export, initiator) && (proven || !export->grant->has_chap);
+}
+
 struct export *export_find_name(struct iscsi_target *target, const char *name)
 {
     struct export *export = target->exports;
@@ -203,7 +208,8 @@ static void on_change(struct loop_task *post)
         if (!connection->session || connection->session->export != export)
             continue;
         pthread_mutex_lock(&export->target->lock);
-        stays = export_allows(export, connection->session->terms.initiator);
+        stays = export_keeps(export, connection->session->terms.initiator,
+                connection->session->terms.user[0]);
         pthread_mutex_unlock(&export->target->lock);
         if (!stays)
             connection_drop(connection, "it may not use this any more");

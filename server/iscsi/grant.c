@@ -3,7 +3,8 @@
  * Two steps, because between them somebody else makes the change durable: what can fail is in
  * the first one, which changes nothing; the second one only exchanges what is held ready.
  * Sessions stay as long as their initiator may: that they came with credentials that are old
- * now is no reason to take a disk from a host. */
+ * now is no reason to take a disk from a host. Who came with none, because none were asked for,
+ * has shown nothing, and goes when some are. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -144,7 +145,7 @@ static bool has_strangers(struct export *export)
     for (unsigned i = 0; i < ROSTER; i++) {
         const struct roster_entry *entry = &target->roster[i];
         if (entry->taken && entry->export == export &&
-                !export_allows(export, entry->initiator))
+                !export_keeps(export, entry->initiator, entry->proven))
             return true;
     }
     return false;

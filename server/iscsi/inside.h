@@ -311,6 +311,7 @@ struct roster_entry {
     uint16_t tsih;
     struct export *export;
     char initiator[SCSI_NAME_MAX], address[64];
+    bool proven; /* by CHAP */
     uint8_t isid[6];
     int64_t since_ms;
     _Atomic uint64_t read_bytes, written_bytes;
@@ -334,7 +335,7 @@ struct portal {
     struct sockaddr_storage address;
     struct loop_watch watch;
     struct loop_timer rest; /* active: nobody is let in */
-    bool refused; /* somebody, in this turn */
+    unsigned refused; /* in this turn */
     struct instant told; /* a refusal was logged last */
     unsigned untold; /* refusals since */
 };
@@ -557,6 +558,8 @@ void grant_take(struct export *export, struct grant **grant);
 struct export *export_find_name(
         struct iscsi_target *target, const char *name); /* locked */
 bool export_allows(const struct export *export, const char *initiator); /* locked */
+/** Locked. A session of @initiator may go on; @proven: it came by CHAP. */
+bool export_keeps(const struct export *export, const char *initiator, bool proven);
 
 struct export *export_find_id(struct iscsi_target *target, const struct uuid *id);
 /** The same one, not another of its id. Locked. */

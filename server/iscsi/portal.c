@@ -14,6 +14,7 @@
 enum {
     BACKLOG = 128,
     ACCEPTS = 4, /* a turn, of each portal: who is in already is heard in between */
+    REFUSALS = 16, /* the same: they cost little, and others wait behind them */
     REST_MS = 10, /* of a portal that refused somebody: see portal_rest() */
     KEEPALIVE_S = 15, /* of silence, then as often again, then the connection is lost */
 };
@@ -151,9 +152,9 @@ static void refusal_tell(struct portal *portal, const char *host, const char *wh
 }
 
 /* A refusal costs us as much as it costs who asks for it, and a flood of them would take the
-   CPU from those who are in. So some hundreds a second must do: the rest waits in the backlog,
-   and when that is full, in the kernel of who asks so often. Others wait with it then, for a
-   third of a second. */
+   CPU from those who are in. So a thousand or two a second must do: the rest waits in the
+   backlog, and when that is full, in the kernel of who asks so often. Others wait with it then:
+   a tenth of a second in the backlog, longer where their SYN finds it full. */
 static void portal_rest(struct portal *portal)
 {
     struct loop *loop = portal->target->halls[0].loop;
@@ -180,8 +181,12 @@ static bool guest_accept(struct portal *portal)
     const char *why;
     char host[64];
 
-    if (fd < 0)
-        return errno == EINTR || errno == ECONNABORTED;
+    if (fd < 0 && (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED))
+        return errno != EAGAIN;
+    if (fd < 0) { /* no descriptor, no memory: asking at once again would not help */
+        portal->refused++;
+        return false;
+    }
     address_text(&peer, host, false);
     why = refuse_why(portal->target, host);
     if (why) { /* without a word: a flood is not to be answered */
@@ -189,7 +194,7 @@ static bool guest_accept(struct portal *portal)
                 &portal->target->logins_refused, 1, memory_order_relaxed);
         refusal_tell(portal, host, why);
         (void)close(fd);
-        portal->refused = true;
+        portal->refused++;
         return true;
     }
     socket_prepare(fd);
@@ -202,8 +207,10 @@ static void on_guest(struct loop_watch *watch, unsigned events)
     struct portal *portal = container_of(watch, struct portal, watch);
 
     (void)events;
-    portal->refused = false;
-    for (unsigned i = 0; i < ACCEPTS && guest_accept(portal); i++)
+    portal->refused = 0;
+    for (unsigned i = 0; i < ACCEPTS + portal->refused && portal->refused < REFUSALS &&
+            guest_accept(portal);
+            i++)
         ;
     if (portal->refused)
         portal_rest(portal);

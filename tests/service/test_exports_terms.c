@@ -131,6 +131,36 @@ Test(exports_terms, who_still_may_goes_on_and_the_others_end)
     house_close(&house);
 }
 
+/* Who was asked for nothing has shown nothing. */
+Test(exports_terms, who_came_unproven_goes_when_a_proof_is_asked_for)
+{
+    char id[WORLD_ID], path[WORLD_PATH];
+    struct iscsi_context *alice;
+    struct house house;
+    json_t *answer;
+
+    house_open(&house, NULL);
+    secret_write(&house, "new", NEW);
+    volume_make(&house, 4 * MIB, id);
+    export_put(&house, 201, id, "{\"Initiators\":[\"" HOST "alice\"]}");
+    alice = host_make(id, "alice");
+    expect(host_login(alice, house.v4));
+    host_settle(alice);
+    expect_good(host_write(alice, 0, 8, 1));
+    snprintf(path, sizeof(path), "/elements/%s/export", id);
+    answer = world_call(&house.world, 200, "PUT", path,
+            "{\"Initiators\":[\"" HOST "alice\"],\"Credentials\":\"new\"}");
+    expect_eq(json_array_size(json_object_get(answer, "Sessions")), 0);
+    json_decref(answer);
+    expect(host_write(alice, 0, 8, 2).status != SCSI_STATUS_GOOD);
+    host_free(alice);
+    alice = host_prove(&house, id, "alice", "alicia", "alice-has-a-new-one", NULL);
+    expect(alice != NULL);
+    expect_eq(host_read(alice, 0, 1).data[0], 1);
+    host_leave(alice);
+    house_close(&house);
+}
+
 Test(exports_terms, writers_do_not_notice_a_change)
 {
     struct writer_host writers[2];
@@ -138,7 +168,6 @@ Test(exports_terms, writers_do_not_notice_a_change)
     char id[WORLD_ID];
 
     house_open(&house, NULL);
-    secret_write(&house, "one", ALICES);
     volume_make(&house, 16 * MIB, id);
     export_put(&house, 201, id, "{\"Initiators\":[\"*\"]}");
     writer_start(&writers[0], house.v4, id, "alice", 16 * MIB);
@@ -148,8 +177,7 @@ Test(exports_terms, writers_do_not_notice_a_change)
         writer_wait(&writers[1], 10);
         export_put(&house, 200, id,
                 i % 2 ? "{\"Initiators\":[\"*\"]}"
-                      : "{\"Initiators\":[\"" HOST "alice\",\"" HOST
-                        "bob\"],\"Credentials\":\"one\"}");
+                      : "{\"Initiators\":[\"" HOST "alice\",\"" HOST "bob\"]}");
     }
     export_put(&house, 200, id, "{\"Initiators\":[\"" HOST "alice\"]}");
     sessions_wait(&house, id, 1);
