@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "replica/base/log.h"
@@ -393,14 +394,21 @@ static void export_unserve(struct export_work *work)
 static void export_settle(struct export_work *work)
 {
     const struct api_exporter *exporter = work->call->service->exporter;
+    struct api_outcome *outcome = work->call->outcome;
     struct writer *writer;
+    size_t length;
+    char *body;
 
     if (work->how != EXPORT_CHANGE)
         return;
     exporter->settle(exporter->context, &work->row.id, true);
-    if ((writer = writer_create())) {
-        members_render(work->call->service, writer, &work->row);
-        outcome_body(work->call->outcome, &writer);
+    if (!(writer = writer_create()))
+        return; /* what was rendered before is true but for sessions */
+    members_render(work->call->service, writer, &work->row);
+    if ((body = writer_finish(&writer, &length))) {
+        free(outcome->body);
+        outcome->body = body;
+        outcome->length = length;
     }
 }
 

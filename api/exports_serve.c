@@ -146,19 +146,21 @@ static bool page_row(void *context, const void *row)
     return true;
 }
 
-static bool page_read(struct service *service, const char *before, struct page *page)
+/** How many there are; -EBUSY when nobody knows. */
+static int page_read(struct service *service, const char *before, struct page *page)
 {
     struct store_query query = {
         .table = STORE_EXPORT, .before = before, .limit = PAGE
     };
     struct store_reader *reader = store_reader_take(service->store, 5000);
+    int result;
 
     page->count = 0;
     if (!reader)
-        return false;
-    (void)store_list(reader, &query, page_row, page);
+        return -EBUSY;
+    result = store_list(reader, &query, page_row, page);
     store_reader_give(service->store, reader);
-    return page->count > 0;
+    return result < 0 ? -EBUSY : (int)page->count;
 }
 
 /** One that is not served. 0 when it is now, or is not asked for any more. */
@@ -190,9 +192,11 @@ unsigned service_exports_resume(struct service *service)
     const char *before = NULL;
     struct uuid last;
     unsigned left = 0;
+    int count = page ? 0 : -ENOMEM;
 
     pthread_mutex_lock(&service->exports_lock);
-    while (page && exporter && !service->draining && page_read(service, before, page)) {
+    while (page && exporter && !service->draining &&
+            (count = page_read(service, before, page)) > 0) {
         for (unsigned i = 0; i < page->count; i++)
             if (!exporter->serves(exporter->context, &page->rows[i].id))
                 left += serve_again(service, &page->rows[i].id) != 0;
@@ -200,7 +204,8 @@ unsigned service_exports_resume(struct service *service)
         before = last.text;
     }
     pthread_mutex_unlock(&service->exports_lock);
-    return left;
+    return left +
+            (count < 0); /* what could not be looked at is not known to be served */
 }
 
 void service_export_by(struct service *service, const struct api_exporter *exporter)
