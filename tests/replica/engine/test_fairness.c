@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -16,7 +17,8 @@ enum { MIB = 1 << 20, BIG = 160 * MIB, SMALL = 16 * MIB, TAPS = 4 };
 
 /* The way to one open end, and what went over it. The loop's. */
 static struct tap {
-    struct end *end;
+    struct end *end; /* only to be told apart: it may have ended */
+    char address[512];
     void (*done)(struct end *, struct block_device *, const struct fault *);
     struct block_ops ops;
     const struct block_ops *real;
@@ -36,7 +38,7 @@ static atomic_bool big_ended_first;
 static struct tap *tap_of(const char *file)
 {
     for (unsigned i = 0; i < TAPS; i++)
-        if (taps[i].end && strstr(taps[i].end->element.address, file))
+        if (strstr(taps[i].address, file))
             return &taps[i];
     check(false);
     return NULL;
@@ -85,6 +87,7 @@ static void open_tapped(struct end *end, const struct engine_element *element,
     while (tap->end)
         check(++tap < taps + TAPS);
     *tap = (struct tap){ .end = end, .done = end->done };
+    (void)snprintf(tap->address, sizeof tap->address, "%s", element->address);
     end->done = tapped;
     end_open(end, element, writable, barrier);
 }
