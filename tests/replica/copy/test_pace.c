@@ -74,6 +74,31 @@ Test(copy_pace, a_limit_is_kept_in_every_window)
     }
 }
 
+/* A hole that a target knows only as zeros to be written: they are sent like anything else. */
+Test(copy_pace, zeros_that_are_sent_keep_the_limit)
+{
+    static const uint64_t limits[] = { 262144, 1000000, 4000000 };
+
+    for (unsigned i = 0; i < 3; i++) {
+        struct rig rig;
+        rig_init_plain(&rig, rig_seed() + i, 24 * MIB, 512, 512, BLOCK_CAN_EXTENTS,
+                BLOCK_VOLATILE);
+        memset(memory_disk_bytes(rig.source), 0, rig.source_size);
+        memory_disk_settle(rig.source);
+        memset(rig.source_shadow, 0, rig.source_size);
+        start(&rig, limits[i]);
+        bytes_in(&rig, 500);
+        for (unsigned window = 0; window < 2; window++) {
+            uint64_t before = rig.copy->sent, wanted = 2 * limits[i], sent;
+            cr_assert(bytes_in(&rig, 2000) == 0, "a hole was read");
+            sent = rig.copy->sent - before;
+            cr_assert(far(sent, wanted) <= wanted / 20 + limits[i] / 8,
+                    "limit %" PRIu64 ": %" PRIu64 " in 2 s", limits[i], sent);
+        }
+        finish(&rig);
+    }
+}
+
 Test(copy_pace, a_limited_copy_takes_its_time_to_the_millisecond)
 {
     struct rig rig;
