@@ -213,9 +213,17 @@ Test(recovery, no_transient_state_is_left_without_a_job)
     }
 }
 
-Test(recovery, a_prepared_pair_is_held_again)
+/* Asks only: whoever takes a lock to find out is in the way of the one who shall have it. */
+static bool somebody_holds(int fd)
 {
     struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+
+    expect_eq(fcntl(fd, F_OFD_GETLK, &lock), 0);
+    return lock.l_type != F_UNLCK;
+}
+
+Test(recovery, a_prepared_pair_is_held_again)
+{
     struct instant deadline = instant_add_ms(clock_monotonic(), 20000);
     struct store_replica replica;
     char path[700];
@@ -226,14 +234,10 @@ Test(recovery, a_prepared_pair_is_held_again)
     restart();
     snprintf(path, sizeof(path), "%s/%s.raw", rig.pool, target);
     fd = open(path, O_RDWR);
+    expect(fd >= 0);
     while (!held && !instant_reached(clock_monotonic(), deadline)) {
-        held = fcntl(fd, F_OFD_SETLK, &lock) != 0;
-        if (!held) {
-            lock.l_type = F_UNLCK;
-            expect_eq(fcntl(fd, F_OFD_SETLK, &lock), 0);
-            lock.l_type = F_WRLCK;
-            sched_yield();
-        }
+        held = somebody_holds(fd);
+        sched_yield();
     }
     expect(held);
     expect(replica_row(&rig, target, &replica));
