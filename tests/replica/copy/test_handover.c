@@ -9,12 +9,14 @@
 #include "replica/base/checked.h"
 #include "replica/base/digest.h"
 #include "replica/base/scope.h"
+#include "replica/loop/sim.h"
 #include "tests/replica/copy/rig.h"
 
 enum { VOLUMES = 200, SIZE = 4 << 20, RUN = 64 << 10 };
 
-/* What becomes of a copy: all of it, some of it and a failure, a look at zeros. */
-enum manner { FETCHES, FAILS_AT_TIMES, FAILS };
+/* What becomes of a copy: all of it; some of it and a failure; the same, and a host zeroes in
+   the source what was copied. Zeros are left to us. */
+enum manner { FETCHES, FAILS_AT_TIMES, FAILS, FAILS_AND_IS_ZEROED };
 
 static enum manner manner;
 static unsigned fetched, looked, failed;
@@ -29,6 +31,7 @@ struct fetch {
     struct block_request inner, *outer;
     struct iovec iov;
     int verdict; /* where the inner one is good */
+    uint8_t kept[1 << 20]; /* what the source held */
 };
 
 static void fetch_done(struct block_request *inner, int result)
@@ -52,35 +55,61 @@ static bool has_zeros(const uint8_t *bytes, uint64_t length)
     return false;
 }
 
+static void fetch_fail(struct fetcher *fetcher, struct fetch *fetch)
+{
+    struct block_request *inner = &fetch->inner;
+
+    failed++;
+    fetch->verdict = -EIO;
+    inner->length -=
+            inner->length / fetcher->base.block_size / 2 * fetcher->base.block_size;
+    if (manner != FAILS_AND_IS_ZEROED)
+        return;
+    memcpy(fetch->kept, memory_disk_bytes(fetcher->rig->source) + inner->offset,
+            inner->length);
+    fetch->iov.iov_base = fetch->kept;
+    memset(memory_disk_bytes(fetcher->rig->source) + inner->offset, 0, inner->length);
+    memset(fetcher->rig->source_shadow + inner->offset, 0, inner->length);
+}
+
 /* As a write of what the source holds, or of the first part of it. */
 static void fetch_draw(struct fetcher *fetcher, struct fetch *fetch)
 {
     struct block_request *inner = &fetch->inner;
     uint8_t *bytes = memory_disk_bytes(fetcher->rig->source) + inner->offset;
-    bool fails = manner == FAILS ||
+    bool fails = manner >= FAILS ||
             (manner == FAILS_AT_TIMES && rig_below(fetcher->rig, 8) == 0);
 
+    fetch->iov.iov_base = bytes;
     if (fails)
-        fetch->verdict = -EIO;
-    else if (has_zeros(bytes, inner->length))
-        fetch->verdict = -ENODATA;
-    fetched += fetch->verdict == 0;
-    looked += fetch->verdict == -ENODATA;
-    failed += fails;
-    if (fetch->verdict)
-        inner->length -=
-                inner->length / fetcher->base.block_size / 2 * fetcher->base.block_size;
+        fetch_fail(fetcher, fetch);
+    else
+        fetched++;
+    fetch->iov.iov_len = inner->length;
     inner->op = BLOCK_WRITE;
-    fetch->iov = (struct iovec){ bytes, inner->length };
     inner->iov = &fetch->iov;
     inner->iovcnt = 1;
+}
+
+/* With FAILS the failure comes first. */
+static bool left_to_us(const struct fetcher *fetcher, const struct block_request *outer)
+{
+    return outer->op == BLOCK_COPY && manner < FAILS &&
+            has_zeros(memory_disk_bytes(fetcher->rig->source) + outer->offset,
+                    outer->length);
 }
 
 static void fetcher_submit(struct block_device *base, struct block_request *outer)
 {
     struct fetcher *fetcher = container_of(base, struct fetcher, base);
-    struct fetch *fetch = calloc(1, sizeof *fetch);
+    struct fetch *fetch;
 
+    if (left_to_us(fetcher, outer)) {
+        looked++;
+        block_done_later(outer, -ENODATA);
+        return;
+    }
+    fetch = calloc(1, sizeof *fetch);
     check(fetch);
     fetch->outer = outer;
     fetch->inner = *outer;
@@ -173,6 +202,59 @@ Test(handover, one_that_fails_is_given_up)
     cr_assert(failed > 0 && failed <= 16);
     rig_expect_equal(&rig);
     rig_finish(&rig);
+}
+
+/* What a failure has written is not zeros any more, whatever was proven before. */
+Test(handover, nothing_is_believed_zero_after_a_failure)
+{
+    struct rig rig;
+    struct copy_options options = rig_options(COPY_FULL);
+
+    manner = FAILS_AND_IS_ZEROED;
+    failed = 0;
+    rig_init_plain(&rig, rig_seed(), 4 << 20, 512, 512, 0, BLOCK_VOLATILE);
+    memset(memory_disk_bytes(rig.target), 0, rig.target_size);
+    memory_disk_settle(rig.target);
+    memset(rig.target_shadow, 0, rig.target_size);
+    rig.wrap = fetcher_over;
+    options.target_zero = true;
+    cr_assert(rig_copy(&rig, &options) == 0);
+    cr_assert(failed > 0);
+    rig_expect_equal(&rig);
+    rig_finish(&rig);
+}
+
+/* What is told is flushed: the rest is copied again. */
+Test(handover, a_cut_in_the_middle_loses_nothing_that_was_told)
+{
+    unsigned middle = 0;
+
+    manner = FETCHES;
+    for (unsigned i = 0; i < VOLUMES; i++) {
+        struct rig rig;
+        struct copy_options options = rig_options(COPY_FULL);
+        struct copy_figures told;
+        rig_init_plain(&rig, rig_seed() + 9000 + i, SIZE, 512, 512, 0, BLOCK_VOLATILE);
+        rig.wrap = fetcher_over;
+        options.limit = 2 << 20; /* so slow that it flushes on the way */
+        rig_start(&rig, &options, NULL, 0, NULL, 0);
+        for (uint64_t steps = rig_below(&rig, 300); steps && !rig.ended; steps--)
+            cr_assert(loop_sim_step(rig.loop));
+        if (!rig.ended)
+            copy_drop(rig.copy);
+        (void)rig_run(&rig);
+        told = rig.last;
+        rig_cut(&rig);
+        cr_assert(rig_equal_until(&rig) >= told.watermark, "seed %" PRIu64, rig.seed);
+        middle += told.watermark > 0 && told.watermark < rig.source_size;
+        options = rig_resume(&rig);
+        options.limit = 0;
+        cr_assert(rig_copy(&rig, &options) == 0, "seed %" PRIu64, rig.seed);
+        rig_cut(&rig);
+        rig_expect_equal(&rig);
+        rig_finish(&rig);
+    }
+    cr_assert(middle > VOLUMES / 20, "%u went on in the middle", middle);
 }
 
 /* Neither what is compared nor what has a digest may pass us by. */
