@@ -4,7 +4,8 @@ Every ratio is the median over pairs, with the smallest and the largest in brack
 throughput is the peer's wall time over ours, CPU is ours over the peer's. Ours counts all
 CPU time of the daemon's process between the call and the end of its job, the peer's that
 of its finished process. Both sides end with the data flushed. The peer's setting is the
-one with the best median in runs before the pairs. After every run of ours the target is
+one with the best median in runs before the pairs; where a goal names another, that one
+runs in every round too and is judged beside it. After every run of ours the target is
 compared with the source by cmp; before every run of either it is spoiled.
 """
 import argparse
@@ -54,21 +55,24 @@ def seconds(samples, part):
 
 # -- peers -------------------------------------------------------------------------------
 
-def choose(candidates, runs=3):
-    """The candidate with the smallest median wall time: (name, function)."""
+def choose(candidates, named=None, runs=3):
+    """The candidates to pair with, (name, function) each: the one with the smallest median
+    wall time, and behind it the one whose settings are @named, where that is another."""
     medians = {}
     for name, function in candidates.items():
         function()
         medians[name] = statistics.median(function().wall for _ in range(runs))
-    name = min(medians, key=medians.get)
     say("  settings: " + ", ".join(f"{n} {m:.2f} s" for n, m in medians.items()))
-    return name, candidates[name]
+    best = min(medians, key=medians.get)
+    others = [name for name in candidates if named and name != best and name.endswith(named)]
+    return [(name, candidates[name]) for name in (best, *others)]
 
 
 def convert(source, target, *words):
     return ["qemu-img", "convert", "-t", "none", "-f", "raw", "-O", "raw", *words, source, target]
 
 
+NAMED = "-W -m 2"  # the goals' own setting of qemu-img
 QEMU = (("-W", "-m", "2"), ("-W", "-m", "4"), ("-W", "-m", "8"), ("-m", "8"))
 
 
@@ -84,13 +88,21 @@ def qemu(world, source, target, before=None, new=False, settings=QEMU):
     return {f"qemu-img {' '.join(words)}": candidate((*kept, *words)) for words in settings}
 
 
-def compare(world, name, ours, peer_name, peer, throughput=None, cpu=None):
-    """One uncounted run of ours, then pairs. Returns our samples and the peer's."""
+def compare(world, name, ours, peers, throughput=None, cpu=None):
+    """One uncounted run of ours, then rounds of ours and each of @peers. Returns our samples
+    and those of the first peer."""
     ours()
-    mine, theirs = [], []
+    mine, theirs = [], [[] for _ in peers]
     for _ in range(world.pairs):
         mine.append(ours())
-        theirs.append(peer())
+        for samples, (_, peer) in zip(theirs, peers):
+            samples.append(peer())
+    for samples, (peer_name, _) in zip(theirs, peers):
+        judge(name, mine, samples, peer_name, throughput, cpu)
+    return mine, theirs[0]
+
+
+def judge(name, mine, theirs, peer_name, throughput, cpu):
     ratios = [t.wall / m.wall for m, t in zip(mine, theirs)]
     words = [goal(name, "throughput", ratios, ">=", throughput) if throughput else
              f"throughput {spread(ratios)}"]
@@ -99,7 +111,6 @@ def compare(world, name, ours, peer_name, peer, throughput=None, cpu=None):
     say(f"{name}: {'; '.join(words)}; against {peer_name}")
     say(f"  ours {seconds(mine, 'wall'):.2f} s, CPU {seconds(mine, 'cpu'):.2f} s; "
         f"the peer {seconds(theirs, 'wall'):.2f} s, CPU {seconds(theirs, 'cpu'):.2f} s")
-    return mine, theirs
 
 
 def far_side(mine, theirs):
@@ -133,10 +144,10 @@ def pair_case(world, name, source, target, source_file, target_file, before, goa
         return sample
 
     candidates = qemu(world, source, target, before, settings=settings)
-    peer_name, peer = choose(candidates)
-    mine, theirs = compare(world, name, ours, peer_name, peer, *goals)
+    peers = choose(candidates, NAMED)
+    mine, theirs = compare(world, name, ours, peers, *goals)
     far_side(mine, theirs)
-    peaks(daemon, convert(source, target, "-n", *peer_name.split()[1:]))
+    peaks(daemon, convert(source, target, "-n", *peers[0][0].split()[1:]))
     return mine
 
 
@@ -196,10 +207,10 @@ def lun_zeros_fresh(world):
         if os.path.exists(new):
             os.unlink(new)
 
-    name, peer = choose(qemu(world, source, thick, lambda: world.fill(thick_file)))
-    far_side(*compare(world, "lun-zeros-fresh", ours, f"{name} to the thick LUN", peer, 2.3))
-    name, peer = choose(qemu(world, source, new, remove, new=True))
-    far_side(*compare(world, "lun-zeros-fresh", ours, f"{name} to a new file", peer))
+    peers = choose(qemu(world, source, thick, lambda: world.fill(thick_file)), NAMED)
+    far_side(*compare(world, "lun-zeros-fresh, the peer to the thick LUN", ours, peers, 2.3))
+    peers = choose(qemu(world, source, new, remove, new=True))
+    far_side(*compare(world, "lun-zeros-fresh, the peer to a new file", ours, peers))
     peaks(daemon)
 
 
@@ -281,12 +292,12 @@ def file_to_file(world):
             return world.timed_command(["sh", "-c", f"{words} && sync {target}"])
         return once
 
-    name, peer = choose({
+    peers = choose({
         "cp": shell(f"cp {source} {target}"),
         "dd bs=1M": shell(f"dd if={source} of={target} bs=1M"),
         "dd bs=1M conv=notrunc": shell(f"dd if={source} of={target} bs=1M conv=notrunc"),
         "ddpt": shell(f"ddpt if={source} of={target} bs=512 bpt=2048")})
-    compare(world, "file-to-file", ours, name, peer, 1.0)
+    compare(world, "file-to-file", ours, peers, 1.0)
     peaks(daemon)
 
 
@@ -356,16 +367,16 @@ def delta(world):
             ["qemu-img", "bench", "-t", "none", "-f", "raw", "-c", str(count), "-s",
              f"{size}K", "-d", str(depth), source])
 
-    read_name, read = choose({f"reading {size} KiB x {depth}": reading(size, depth)
+    [(read_name, read)] = choose({f"reading {size} KiB x {depth}": reading(size, depth)
                               for size, depth in ((256, 16), (1024, 4), (1024, 8))})
-    name, full = choose(qemu(world, source, target))
+    [(name, full)] = choose(qemu(world, source, target))
     reads = []
 
     def full_and_read():
         reads.append(read())
         return full()
 
-    mine, _ = compare(world, "delta", ours, f"a full {name}", full_and_read, 1.3)
+    mine, _ = compare(world, "delta", ours, [(f"a full {name}", full_and_read)], 1.3)
     job = mine[-1].job
     say("  " + goal("delta", "of the rate of reading alone",
                     [r.wall / m.wall for m, r in zip(mine, reads)], ">=", 0.9) +
@@ -414,8 +425,8 @@ def four_at_once(world):
             return world.timed_command(*(convert(s, t, "-n", *words) for s, t in luns))
         return once
 
-    name, peer = choose({f"4 x qemu-img {' '.join(words)}": four(words) for words in QEMU})
-    mine, theirs = compare(world, "four-at-once", ours, name, peer, 1.3)
+    peers = choose({f"4 x qemu-img {' '.join(words)}": four(words) for words in QEMU})
+    mine, theirs = compare(world, "four-at-once", ours, peers, 1.3)
     far_side(mine, theirs)
     say("  " + goal("four-at-once", "slowest / fastest", ratios[1:], "<=", 1.3))
     say("  equal by cmp after every run; " +

@@ -119,8 +119,8 @@ def copy(world, compare):
     ours = [copier.element(side.ours_url) for side in sides]
     theirs = [copier.element(side.tgt_url) for side in sides]
     compare(world, "target-copy", lambda: world.timed(copier, lambda: copier.attach(*ours)),
-            "the same copy between two tgtds",
-            lambda: world.timed(copier, lambda: copier.attach(*theirs)), 1.0)
+            [("the same copy between two tgtds",
+              lambda: world.timed(copier, lambda: copier.attach(*theirs)))], 1.0)
 
 
 # -- a hostile initiator beside a healthy one --------------------------------------------
