@@ -176,22 +176,30 @@ Test(loop, what_is_deferred_waits_for_the_posts_of_its_turn)
     loop_destroy(loop);
 }
 
+/* @again, queued, goes on for ever: a timer has its turn beside it, and it can be ended. */
+static void expect_a_timer_beside(struct loop *loop, struct teller *again)
+{
+    struct teller timer = teller("t");
+
+    loop_timer_start(loop, &timer.timer, 1);
+    while (!strchr(story, 't'))
+        expect(loop_turn(loop));
+    again->then = NULL;
+    while (again->task.queued)
+        expect(loop_turn(loop));
+}
+
 /* One that always defers itself leaves the turn to others, and the loop does not sleep. */
 Test(loop, deferring_for_ever_does_not_hold_up_a_timer)
 {
     struct loop *loop = make(UV);
-    struct teller again = teller(""), timer = teller("t");
+    struct teller again = teller("");
 
-    story_loop = loop;
     again.task.run = tell_and_defer;
     again.then = &again;
+    story_loop = loop;
     loop_defer(loop, &again.task);
-    loop_timer_start(loop, &timer.timer, 1);
-    while (!strchr(story, 't'))
-        expect(loop_turn(loop));
-    again.then = NULL;
-    while (again.task.queued)
-        expect(loop_turn(loop));
+    expect_a_timer_beside(loop, &again);
     loop_destroy(loop);
 }
 
@@ -226,18 +234,13 @@ Test(loop, another_round_runs_before_the_poll)
 Test(loop, going_on_for_ever_does_not_hold_up_a_timer)
 {
     struct loop *loop = make(UV);
-    struct teller again = teller(""), timer = teller("t");
+    struct teller again = teller("");
 
-    story_loop = loop;
     again.task.run = tell_post_and_go_on;
     again.then = &again;
+    story_loop = loop;
     loop_post(loop, &again.task);
-    loop_timer_start(loop, &timer.timer, 1);
-    while (!strchr(story, 't'))
-        expect(loop_turn(loop));
-    again.then = NULL;
-    while (again.task.queued)
-        expect(loop_turn(loop));
+    expect_a_timer_beside(loop, &again);
     loop_destroy(loop);
 }
 
@@ -424,7 +427,7 @@ static void chore_posts(struct loop_work *work)
 }
 
 /* The post is made inside the poll, by the loop itself, and nothing else will wake it. */
-Test(loop, a_post_from_inside_the_poll_runs_without_another_event, .timeout = 20)
+Test(loop, a_post_from_inside_the_poll_runs_without_another_event)
 {
     struct loop *loop = make(UV);
     struct chore chore = { .work = { .work = chore_work, .done = chore_posts },
