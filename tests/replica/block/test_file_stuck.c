@@ -1,0 +1,95 @@
+/* The file driver in its pool of threads, over a disk that is stuck. */
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <stdlib.h>
+
+#include "tests/replica/block/file_rig.h"
+#include "tests/support/expect.h"
+
+enum { CALLS = 24 };
+
+static uint8_t bytes[CALLS * 512];
+
+static struct device_call calls[CALLS];
+static struct iovec iovs[CALLS];
+
+static void start(struct block_device *device, unsigned at, enum block_op op)
+{
+    iovs[at] = (struct iovec){ bytes + at * 512, 512 };
+    calls[at] = (struct device_call){ .request = { .op = op,
+                                              .offset = at * 512,
+                                              .length = 512,
+                                              .iov = &iovs[at],
+                                              .iovcnt = 1,
+                                              .done = device_call_done } };
+    block_submit(device, &calls[at].request);
+}
+
+static void land_all(int wanted)
+{
+    for (unsigned i = 0; i < CALLS; i++) {
+        expect(drive_until(file_rig.loop, &calls[i].done));
+        expect_eq(calls[i].result, wanted);
+    }
+}
+
+Test(file, a_stuck_disk_holds_four_threads_and_no_more)
+{
+    bool never = false;
+
+    setenv("UV_THREADPOOL_SIZE", "24", 1);
+    file_set();
+    struct block_device *device = file_open_disk(true);
+    pthread_mutex_lock(&file_kernel.gate);
+    for (unsigned i = 0; i < CALLS; i++)
+        start(device, i, BLOCK_READ);
+    file_await(&file_kernel.running, 4);
+    drive_until_ms(file_rig.loop, &never, 20);
+    expect_eq(file_kernel.most_running, 4);
+
+    file_make("other", FILE_SIZE); /* meanwhile another device goes on */
+    struct block_device *other = file_open_as("other", true, 512, 0);
+    expect(other);
+    expect_eq(device_write(other, 0, bytes, 512), 0);
+    pthread_mutex_unlock(&file_kernel.gate);
+    land_all(0);
+    expect(device_close(&other));
+    expect(device_close(&device));
+    file_strike();
+}
+
+Test(file, flushes_that_wait_together_are_one)
+{
+    file_set();
+    struct block_device *device = file_open_disk(true);
+    pthread_mutex_lock(&file_kernel.gate);
+    for (unsigned i = 0; i < CALLS; i++)
+        start(device, i, BLOCK_FLUSH);
+    file_await(&file_kernel.syncs, 1);
+    pthread_mutex_unlock(&file_kernel.gate);
+    land_all(0);
+    expect_eq(file_kernel.syncs, 2); /* the first alone, then all that came meanwhile */
+    expect(device_close(&device));
+    file_strike();
+}
+
+Test(file, what_waits_behind_a_failed_flush_fails_without_another_try)
+{
+    file_set();
+    struct block_device *device = file_open_disk(true);
+    file_kernel.sync_errors = EIO;
+    pthread_mutex_lock(&file_kernel.gate);
+    for (unsigned i = 0; i < CALLS; i++)
+        start(device, i, BLOCK_FLUSH);
+    file_await(&file_kernel.syncs, 1);
+    pthread_mutex_unlock(&file_kernel.gate);
+    expect(drive_until(file_rig.loop, &calls[0].done));
+    expect_eq(calls[0].result, -EIO);
+    for (unsigned i = 1; i < CALLS; i++) {
+        expect(drive_until(file_rig.loop, &calls[i].done));
+        expect_eq(calls[i].result, -ENOTCONN);
+    }
+    expect_eq(file_kernel.syncs, 1);
+    expect(device_close(&device));
+    file_strike();
+}
