@@ -7,11 +7,13 @@ RUN apt-get update && apt-get install -y --no-install-recommends \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .
+# The health listener stands in a file, so that options given to the container add to it.
 RUN cmake --preset release && cmake --build --preset release \
     && mkdir -p /image/var/lib/replicad /image/tmp /image/etc \
     && cp --parents $(ldd build/release/replicad | grep -o '/[^ ]*' | sort -u) /image/ \
     && cp build/release/replicad /image/replicad \
     && echo 'replicad:x:65532:65532::/var/lib/replicad:/sbin/nologin' > /image/etc/passwd \
+    && echo 'health: 0.0.0.0:8081' > /image/etc/replicad.yaml \
     && chown -R 65532:65532 /image/var/lib/replicad && chmod 1777 /image/tmp
 
 # Run with --read-only, a volume on /var/lib/replicad, and all capabilities dropped. The API
@@ -26,5 +28,4 @@ EXPOSE 8081
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=10s \
     CMD ["/replicad", "--check-health", "127.0.0.1:8081"]
-ENTRYPOINT ["/replicad"]
-CMD ["--health", "0.0.0.0:8081", "--log-format", "json"]
+ENTRYPOINT ["/replicad", "--config", "/etc/replicad.yaml"]
