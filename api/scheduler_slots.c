@@ -1,5 +1,6 @@
 /* The plans that the engine runs, or will once the batch is durable, and what they may run
  * beside. After the commit the engine hears of them, and of what it was asked meanwhile. */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -137,8 +138,11 @@ static void ring_start(struct service *service, struct slot *slot)
     slot->plan = NULL;
     if (!result)
         return;
-    fault_set(&event.fault, result, "it could not be started: %s",
-            strerrordesc_np(-result));
+    if (result == -ESHUTDOWN) /* nobody's fault: it waits for the next start */
+        event.end = ENGINE_STOPPED;
+    else
+        fault_set(&event.fault, result, "it could not be started: %s",
+                strerrordesc_np(-result));
     progress_event(service, &event);
 }
 

@@ -1,7 +1,8 @@
 /* The service: who is made before whom, who stops whom.
  *
- * Made: store, engine, clerk, recovery. Undone: drain (waiters go, no new call), engine (its
- * last events become notes), clerk (the notes become rows), store.
+ * Made: store, engine, clerk, recovery. Undone: drain (waiters go, no new call), the engine's
+ * plans (their last events become notes), clerk (the notes become rows, for which it still
+ * asks the engine), engine, store.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -227,8 +228,9 @@ void service_destroy(struct service *service)
     if (!service)
         return;
     service_drain(service);
-    engine_destroy(service->engine);
+    engine_drain(service->engine);
     clerk_destroy(service->clerk);
+    engine_destroy(service->engine);
     scheduler_destroy(service->scheduler);
     keys_destroy(service->keys);
     store_close(service->store);

@@ -244,7 +244,7 @@ static void runner_wish_stop(struct runner *runner, enum engine_stop how)
     runner_ring(runner);
 }
 
-void engine_destroy(struct engine *engine)
+void engine_drain(struct engine *engine)
 {
     if (!engine)
         return;
@@ -256,6 +256,13 @@ void engine_destroy(struct engine *engine)
     while (engine->runners || engine->probes)
         pthread_cond_wait(&engine->changed, &engine->lock);
     pthread_mutex_unlock(&engine->lock);
+}
+
+void engine_destroy(struct engine *engine)
+{
+    if (!engine)
+        return;
+    engine_drain(engine);
     engine_free(engine);
 }
 

@@ -54,8 +54,12 @@ struct engine_options {
 /** Owned by the caller, engine_destroy(). NULL with @fault when threads or memory lack. */
 struct engine *engine_create(const struct engine_options *options, struct fault *fault);
 
-/** Drains running copies to their next watermark (bounded by the I/O timeout), sends their
-    last events, ends the threads. NULL is fine. */
+/** Drains running copies to their next watermark (bounded by the I/O timeout) and sends their
+    last events; nothing starts any more (-ESHUTDOWN). What asks for files and figures goes
+    on, for who has the last events to write down. NULL is fine. */
+void engine_drain(struct engine *engine);
+
+/** engine_drain(), then ends the threads. NULL is fine. */
 void engine_destroy(struct engine *engine);
 
 /** An element as the engine sees it. A value. */
@@ -113,7 +117,8 @@ struct engine_plan {
     unsigned priority; /* 0 most urgent .. 3; shares of a loop, and of shared limits */
 };
 
-/** Ring: start it. Answers by events only. 0, or -EALREADY (that id runs), -EMFILE, -ENOMEM. */
+/** Ring: start it. Answers by events only. 0, or -EALREADY (that id runs), -EMFILE, -ENOMEM,
+    -ESHUTDOWN. */
 int engine_start(struct engine *engine, const struct engine_plan *plan);
 
 enum engine_stop {

@@ -114,6 +114,30 @@ Test(recovery, a_killed_service_goes_on_from_the_watermark)
     close(pipes[0]);
 }
 
+/* A copy that has just been asked for, runs, or has just ended while the service stops. */
+Test(recovery, a_stop_at_any_moment_loses_no_end)
+{
+    uint64_t seed = seed_take("a_stop_at_any_moment");
+    char small[37], jobs[24][3][37];
+
+    rig_element(&rig, "StorageVolume", 65536, small);
+    for (int round = 0; round < 24; round++) {
+        for (int i = 0; i < 3; i++) {
+            struct answer answer =
+                    rig_callf(&rig, API_REPLICA_CREATE, (struct asked){ 0 },
+                            "{\"SourceElement\":\"%s\",\"CopyType\":5}", small);
+            expect_answer(&answer, STARTED, 4096);
+            answer_id(&answer, "Job", jobs[round][i]);
+            answer_release(&answer);
+        }
+        for (uint64_t spin = seed_below(&seed, 2000); spin; spin--)
+            sched_yield();
+        restart();
+    }
+    for (int n = 0; n < 24 * 3; n++)
+        expect_eq(job_finish(&rig, jobs[n / 3][n % 3]).state, CIM_JOB_COMPLETED);
+}
+
 /* -- planted -------------------------------------------------------------------------------- */
 
 static void plant_pair(int64_t type, int64_t state, const struct store_job *job)
