@@ -9,16 +9,19 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "replica/base/clock.h"
 
 #ifndef REPLICAD_SOURCE_DIR
 #define REPLICAD_SOURCE_DIR "."
 #endif
 
-enum { READY_SECONDS = 30, REFUSED_SECONDS = 10, ARGUMENTS_MAX = 128 };
+enum { PATIENCE_MS = 60 * 1000, ARGUMENTS_MAX = 128 };
+enum { PORT_FIRST = 10000, PORT_TRIES = 1000 };
 
 static _Noreturn void fail(const char *what, const char *about)
 {
@@ -26,18 +29,61 @@ static _Noreturn void fail(const char *what, const char *about)
     abort();
 }
 
-uint16_t port_free(void)
+static struct instant patience(void)
+{
+    return instant_add_ms(clock_monotonic(), PATIENCE_MS);
+}
+
+static bool is_over(struct instant due)
+{
+    return instant_reached(clock_monotonic(), due);
+}
+
+/* The first port that the kernel gives away by itself: to whoever connects or asks for 0. */
+static unsigned port_given_away(void)
+{
+    FILE *range = fopen("/proc/sys/net/ipv4/ip_local_port_range", "r");
+    unsigned first = 32768;
+
+    if (range && fscanf(range, "%u", &first) != 1)
+        first = 32768;
+    if (range)
+        fclose(range);
+    return first;
+}
+
+/* 0: it is taken. @port 0: any. */
+static uint16_t port_try(unsigned port)
 {
     struct sockaddr_in address = { .sin_family = AF_INET };
     socklen_t size = sizeof(address);
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    bool good;
 
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    if (fd < 0 || bind(fd, (struct sockaddr *)&address, size) != 0 ||
-            getsockname(fd, (struct sockaddr *)&address, &size) != 0)
+    address.sin_port = htons((uint16_t)port);
+    good = fd >= 0 && bind(fd, (struct sockaddr *)&address, size) == 0 &&
+            getsockname(fd, (struct sockaddr *)&address, &size) == 0;
+    if (fd >= 0)
+        close(fd);
+    return good ? ntohs(address.sin_port) : 0;
+}
+
+/* Who lets go of a port and wants it back later must not have been given it by the kernel,
+ * which gives it to the next one: a connection of any other process would do. */
+uint16_t port_free(void)
+{
+    unsigned end = port_given_away(), drawn = 0;
+    uint16_t port = 0;
+
+    for (unsigned i = 0; i < PORT_TRIES && end > PORT_FIRST && port == 0; i++)
+        if (getrandom(&drawn, sizeof(drawn), 0) == (ssize_t)sizeof(drawn))
+            port = port_try(PORT_FIRST + drawn % (end - PORT_FIRST));
+    if (port == 0)
+        port = port_try(0);
+    if (port == 0)
         fail("no free port", "bind");
-    close(fd);
-    return ntohs(address.sin_port);
+    return port;
 }
 
 /** Starts @argv, which dies with us. Its output goes to @out, or to nowhere when negative. */
@@ -97,10 +143,10 @@ int tgt_admin(struct tgt *tgt, const char *const arguments[])
  * matter of luck: it is asked until it finds a gap. What it will never do fails late. */
 static void admin(struct tgt *tgt, const char *const arguments[])
 {
-    time_t end = time(NULL) + REFUSED_SECONDS;
+    struct instant due = patience();
 
     while (tgt_admin(tgt, arguments) != 0) {
-        if (time(NULL) > end) {
+        if (is_over(due)) {
             for (int i = 0; arguments[i]; i++)
                 fprintf(stderr, "%s ", arguments[i]);
             fail("tgtadm refused", "see above");
@@ -120,9 +166,9 @@ static bool daemon_answers(struct tgt *tgt)
 
 static bool daemon_wait(struct tgt *tgt)
 {
-    time_t end = time(NULL) + READY_SECONDS;
+    struct instant due = patience();
 
-    while (time(NULL) < end) {
+    while (!is_over(due)) {
         if (waitpid(tgt->pid, NULL, WNOHANG) == tgt->pid)
             return false; /* the port was taken meanwhile */
         if (daemon_answers(tgt))
@@ -177,13 +223,13 @@ void tgt_kill(struct tgt *tgt)
 
 void tgt_revive(struct tgt *tgt)
 {
-    time_t end = time(NULL) + READY_SECONDS;
+    struct instant due = patience();
     char socket[128];
 
     snprintf(socket, sizeof(socket), "%s/control.%d", tgt->directory, tgt->control);
     (void)unlink(socket);
     while (!daemon_start(tgt))
-        if (time(NULL) > end)
+        if (is_over(due))
             fail("tgtd does not start again", tgt->directory);
 }
 

@@ -72,7 +72,8 @@ struct hostile {
 void hostile_start(struct hostile *hostile, const char *const arguments[]);
 void hostile_stop(struct hostile *hostile);
 
-/** A free TCP port of 127.0.0.1; free when it was asked for. */
+/** A free TCP port of 127.0.0.1, of those that the kernel gives nobody by itself: who lets
+    go of it finds it again. */
 uint16_t port_free(void);
 
 #endif
