@@ -24,8 +24,8 @@ void rig_make(struct rig *rig)
         .pool_count = 2,
         .credentials = rig->credentials,
         .iqn_prefix = "iqn.2026-11.example",
-        .connect_timeout_ms = 2000,
-        .io_timeout_ms = 5000,
+        .connect_timeout_ms = 20000,
+        .io_timeout_ms = 20000,
         .workers = 1,
         .max_jobs = 2,
     };

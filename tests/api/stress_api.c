@@ -169,8 +169,8 @@ int main(void)
         .pools = pools,
         .pool_count = 1,
         .iqn_prefix = "iqn.2026-11.example",
-        .connect_timeout_ms = 2000,
-        .io_timeout_ms = 5000,
+        .connect_timeout_ms = 20000,
+        .io_timeout_ms = 20000,
         .workers = 2,
         .max_jobs = 4 };
 

@@ -128,7 +128,7 @@ static bool job_sound(void *context, const void *row)
 
 static struct live jobs_look(void)
 {
-    struct store_reader *reader = store_reader_take(service->store, 5000);
+    struct store_reader *reader = store_reader_take(service->store, 60000);
     struct store_query query = { .table = STORE_JOB, .limit = 1000 };
     struct live live = { 0 };
 
@@ -140,7 +140,7 @@ static struct live jobs_look(void)
 /** At rest: what is live is suspended, and is its pair's. */
 static void pairs_look(void)
 {
-    struct store_reader *reader = store_reader_take(service->store, 5000);
+    struct store_reader *reader = store_reader_take(service->store, 60000);
     unsigned paired = 0;
 
     for (int i = 0; i < PAIRS; i++) {
@@ -167,7 +167,7 @@ static void pairs_look(void)
 static void clear(void)
 {
     for (int i = 0; i < PAIRS; i++) {
-        struct store_reader *reader = store_reader_take(service->store, 5000);
+        struct store_reader *reader = store_reader_take(service->store, 60000);
         struct store_replica replica;
         bool there = store_get(reader, STORE_REPLICA, targets[i], &replica) == 0;
         store_reader_give(service->store, reader);
@@ -233,8 +233,8 @@ int main(void)
         .pools = pools,
         .pool_count = 1,
         .iqn_prefix = "iqn.2026-11.example",
-        .connect_timeout_ms = 2000,
-        .io_timeout_ms = 10000,
+        .connect_timeout_ms = 20000,
+        .io_timeout_ms = 20000,
         .workers = 2,
         .max_jobs = 2 };
 

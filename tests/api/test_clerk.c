@@ -21,7 +21,7 @@ static void end(void)
     rig_remove(&rig);
 }
 
-TestSuite(clerk, .init = begin, .fini = end, .timeout = 90);
+TestSuite(clerk, .init = begin, .fini = end);
 
 enum { THREADS = 64 };
 
@@ -78,10 +78,13 @@ static void *gate_thread(void *context)
 
 static bool setting_there(const struct uuid *id)
 {
-    struct store_reader *reader = store_reader_take(rig.service->store, 5000);
+    struct store_reader *reader =
+            store_reader_take(rig.service->store, PAIRS_PATIENCE_MS);
     struct store_setting setting;
-    bool there = store_get(reader, STORE_SETTING, id->text, &setting) == 0;
+    bool there;
 
+    expect(reader != NULL);
+    there = store_get(reader, STORE_SETTING, id->text, &setting) == 0;
     store_reader_give(rig.service->store, reader);
     return there;
 }
@@ -123,47 +126,6 @@ Test(clerk, what_waits_is_committed_together_and_answered_alone)
 
 /* -- one winner ------------------------------------------------------------------------------- */
 
-struct racer {
-    pthread_t thread;
-    pthread_barrier_t *start;
-    enum api_call call;
-    const char *id;
-    char body[300];
-    enum api_verdict verdict;
-    int value;
-    char job[37];
-};
-
-static void *race(void *context)
-{
-    struct racer *racer = context;
-    struct answer answer;
-
-    pthread_barrier_wait(racer->start);
-    answer =
-            rig_call(&rig, racer->call, (struct asked){ .id = racer->id }, racer->body);
-    racer->verdict = answer.outcome.verdict;
-    racer->value = answer.outcome.return_value;
-    if (racer->value == 4096)
-        answer_id(&answer, "Job", racer->job);
-    answer_release(&answer);
-    return NULL;
-}
-
-static void race_all(struct racer *racers, unsigned count)
-{
-    pthread_barrier_t start;
-
-    pthread_barrier_init(&start, NULL, count);
-    for (unsigned i = 0; i < count; i++) {
-        racers[i].start = &start;
-        pthread_create(&racers[i].thread, NULL, race, &racers[i]);
-    }
-    for (unsigned i = 0; i < count; i++)
-        pthread_join(racers[i].thread, NULL);
-    pthread_barrier_destroy(&start);
-}
-
 Test(clerk, two_attaches_to_one_target_have_one_winner)
 {
     char source[8][37], target[37];
@@ -178,7 +140,7 @@ Test(clerk, two_attaches_to_one_target_have_one_winner)
             snprintf(racers[i].body, sizeof(racers[i].body),
                     "{\"SourceElement\":\"%s\",\"CopyType\":4}", source[i]);
         }
-        race_all(racers, 8);
+        race(&rig, racers, 8);
         for (int i = 0; i < 8; i++) {
             cr_assert(racers[i].value == 4096 || racers[i].value == 6, "%s %d",
                     verdict_name(racers[i].verdict), racers[i].value);
@@ -202,7 +164,7 @@ Test(clerk, sixty_four_clients_each_get_a_replica)
         snprintf(racers[i].body, sizeof(racers[i].body),
                 "{\"SourceElement\":\"%s\",\"CopyType\":5}", source);
     }
-    race_all(racers, THREADS);
+    race(&rig, racers, THREADS);
     for (int i = 0; i < THREADS; i++) {
         struct store_job job;
         expect_eq(racers[i].value, 4096);
@@ -226,7 +188,7 @@ Test(clerk, the_cap_and_the_order_of_jobs)
         answer = rig_callf(&rig, API_REPLICA_ATTACH, (struct asked){ .id = target[i] },
                 "{\"SourceElement\":\"%s\",\"CopyType\":5,\"Goal\":{"
                 "\"ReplicationPriority\":%d,\"BandwidthLimit\":%d}}",
-                source, priorities[i], i < 2 ? 4096 : 0);
+                source, priorities[i], i < 2 ? PAIRS_CRAWL : 0);
         expect_answer(&answer, STARTED, 4096);
         answer_id(&answer, "Job", jobs[i]);
         answer_release(&answer);
@@ -241,11 +203,8 @@ Test(clerk, the_cap_and_the_order_of_jobs)
         expect_str(answer_text(&answer, "LimitedBy"), "Queue");
         answer_release(&answer);
     }
-    for (int i = 0; i < 2; i++) {
-        struct answer answer = rig_call(&rig, API_JOB_PATCH,
-                (struct asked){ .id = jobs[i] }, "{\"BandwidthLimit\":0}");
-        answer_release(&answer);
-    }
+    for (int i = 0; i < 2; i++)
+        job_unlimit(&rig, jobs[i]);
     for (int i = 0; i < 6; i++)
         rows[i] = job_finish(&rig, jobs[i]);
     /* Urgent ones started first, and the older of equals. */

@@ -1,68 +1,13 @@
 /* Two that want the same bytes: at the same moment, or one while the other has them. */
-#include <pthread.h>
+#include "tests/api/small_pair.h"
 
-#include "tests/api/pairs.h"
-
-static struct rig rig;
-static char source[37], target[37];
-
-enum { SIZE = 256 * 1024 };
-
-static void begin(void)
-{
-    rig_make(&rig);
-    rig_start(&rig);
-    rig_element(&rig, "StorageVolume", SIZE, source);
-    rig_element(&rig, "StorageVolume", 2 * SIZE, target);
-    pair_noise(&rig, source, SIZE, 61);
-}
-
-static void end(void)
-{
-    rig_remove(&rig);
-}
-
-TestSuite(conflicts, .init = begin, .fini = end);
+TestSuite(conflicts, .init = small_pair_begin, .fini = small_pair_end);
 
 /* -- at the same moment ------------------------------------------------------------ */
 
-struct racer {
-    pthread_t thread;
-    pthread_barrier_t *start;
-    enum api_call call;
-    const char *id;
-    char body[200];
-    int value;
-    char job[37];
-};
-
-static void *race(void *context)
-{
-    struct racer *racer = context;
-    struct answer answer;
-
-    pthread_barrier_wait(racer->start);
-    answer =
-            rig_call(&rig, racer->call, (struct asked){ .id = racer->id }, racer->body);
-    racer->value = answer.outcome.return_value;
-    if (racer->value == 4096)
-        answer_id(&answer, "Job", racer->job);
-    answer_release(&answer);
-    return NULL;
-}
-
 static void race_two(struct racer racers[2])
 {
-    pthread_barrier_t start;
-
-    pthread_barrier_init(&start, NULL, 2);
-    for (int i = 0; i < 2; i++) {
-        racers[i].start = &start;
-        expect_eq(pthread_create(&racers[i].thread, NULL, race, &racers[i]), 0);
-    }
-    for (int i = 0; i < 2; i++)
-        expect_eq(pthread_join(racers[i].thread, NULL), 0);
-    pthread_barrier_destroy(&start);
+    race(&rig, racers, 2);
     for (int i = 0; i < 2; i++)
         if (racers[i].value == 4096)
             expect_eq(job_finish(&rig, racers[i].job).state, CIM_JOB_COMPLETED);
@@ -155,12 +100,7 @@ Test(conflicts, a_first_copy_that_waits_keeps_its_pair)
 
     for (int i = 0; i < 2; i++) {
         rig_element(&rig, "StorageVolume", SIZE, others[i]);
-        answer = rig_callf(&rig, API_REPLICA_ATTACH, (struct asked){ .id = others[i] },
-                "{\"SourceElement\":\"%s\",\"CopyType\":4,\"Goal\":{"
-                "\"BandwidthLimit\":8192}}",
-                source);
-        answer_id(&answer, "Job", jobs[i]);
-        answer_release(&answer);
+        pair_attach(&rig, source, others[i], 4, PAIRS_CRAWL, jobs[i]);
         (void)job_reach(&rig, jobs[i], CIM_JOB_RUNNING);
     }
     pair_attach(&rig, source, target, 4, 0, job);
@@ -208,7 +148,7 @@ Test(conflicts, what_is_half_copied_is_not_restored)
     struct answer answer;
     char job[37];
 
-    pair_attach(&rig, source, target, 2, 8192, job);
+    pair_attach(&rig, source, target, 2, PAIRS_CRAWL, job);
     (void)job_reach(&rig, job, CIM_JOB_RUNNING);
     answer = rig_call(&rig, API_REPLICA_MODIFY, (struct asked){ .id = target },
             "{\"Operation\":\"Quiesce\"}");

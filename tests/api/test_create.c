@@ -21,7 +21,7 @@ static void end(void)
     rig_remove(&rig);
 }
 
-TestSuite(create, .init = begin, .fini = end, .timeout = 60);
+TestSuite(create, .init = begin, .fini = end);
 
 static struct answer create(int copy_type, const char *element)
 {

@@ -21,7 +21,7 @@ static void end(void)
     rig_remove(&rig);
 }
 
-TestSuite(events, .init = begin, .fini = end, .timeout = 60);
+TestSuite(events, .init = begin, .fini = end);
 
 struct seen {
     unsigned count, stop_at;

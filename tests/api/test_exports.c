@@ -617,11 +617,11 @@ static void keep(const char *bytes)
     expect_eq(service_keep(rig.service, &id, (const uint8_t *)bytes, strlen(bytes),
                       kept, &fake),
             0);
-    clock_gettime(CLOCK_REALTIME, &due);
-    due.tv_sec += 30;
+    clock_gettime(CLOCK_MONOTONIC, &due);
+    due.tv_sec += 60;
     pthread_mutex_lock(&kept_lock);
     while (kept_result == 1 && result == 0)
-        result = pthread_cond_timedwait(&kept_come, &kept_lock, &due);
+        result = pthread_cond_clockwait(&kept_come, &kept_lock, CLOCK_MONOTONIC, &due);
     expect_eq(kept_result, 0);
     pthread_mutex_unlock(&kept_lock);
 }

@@ -1,11 +1,10 @@
 /* Idempotency keys: the first answer again, over a restart too; another body; under way. */
-#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "api/service.h"
 #include "replica/base/clock.h"
-#include "tests/api/rig.h"
+#include "tests/api/pairs.h"
 
 static struct rig rig;
 
@@ -180,34 +179,24 @@ Test(keys, it_is_forgotten_after_a_day)
     answer_release(&answer);
 }
 
-struct racer {
-    pthread_t thread;
-    struct answer answer;
-};
-
-static void *race(void *context)
-{
-    ((struct racer *)context)->answer = create("race", body);
-    return NULL;
-}
-
 Test(keys, of_many_at_once_one_is_made)
 {
-    struct racer racers[16];
+    struct racer racers[16] = { 0 };
     unsigned made = 0, replayed = 0, busy = 0;
 
-    for (int i = 0; i < 16; i++)
-        expect_eq(pthread_create(&racers[i].thread, NULL, race, &racers[i]), 0);
     for (int i = 0; i < 16; i++) {
-        const struct api_outcome *outcome = &racers[i].answer.outcome;
-        pthread_join(racers[i].thread, NULL);
-        if (outcome->verdict == API_KEY_BUSY)
+        racers[i].call = API_ELEMENT_CREATE;
+        racers[i].key = "race";
+        strcpy(racers[i].body, body);
+    }
+    race(&rig, racers, 16);
+    for (int i = 0; i < 16; i++) {
+        if (racers[i].verdict == API_KEY_BUSY)
             busy++;
-        else if (outcome->replayed)
+        else if (racers[i].replayed)
             replayed++;
-        else if (outcome->verdict == API_MADE)
+        else if (racers[i].verdict == API_MADE)
             made++;
-        answer_release(&racers[i].answer);
     }
     expect_eq(made, 1);
     expect_eq(made + replayed + busy, 16);

@@ -1,28 +1,9 @@
 /* What the engine is told, and what its words become: plans from rows, ends from events. */
 #include <errno.h>
 
-#include "tests/api/pairs.h"
+#include "tests/api/small_pair.h"
 
-static struct rig rig;
-static char source[37], target[37];
-
-enum { SIZE = 256 * 1024 };
-
-static void begin(void)
-{
-    rig_make(&rig);
-    rig_start(&rig);
-    rig_element(&rig, "StorageVolume", SIZE, source);
-    rig_element(&rig, "StorageVolume", 2 * SIZE, target);
-    pair_noise(&rig, source, SIZE, 61);
-}
-
-static void end(void)
-{
-    rig_remove(&rig);
-}
-
-TestSuite(plans, .init = begin, .fini = end);
+TestSuite(plans, .init = small_pair_begin, .fini = small_pair_end);
 
 static struct store_job job_of(enum job_work work, int64_t state)
 {

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 
 #include "tests/api/pairs.h"
@@ -27,7 +28,7 @@ static void end(void)
     rig_remove(&rig);
 }
 
-TestSuite(recovery, .init = begin, .fini = end, .timeout = 90);
+TestSuite(recovery, .init = begin, .fini = end);
 
 static void restart(void)
 {
@@ -35,35 +36,40 @@ static void restart(void)
     rig_start(&rig);
 }
 
-static void attach(int type, const char *goal, char job[37])
-{
-    struct answer answer =
-            rig_callf(&rig, API_REPLICA_ATTACH, (struct asked){ .id = target },
-                    "{\"SourceElement\":\"%s\",\"CopyType\":%d,\"Goal\":{%s}}", source,
-                    type, goal);
-
-    expect_answer(&answer, STARTED, 4096);
-    answer_id(&answer, "Job", job);
-    answer_release(&answer);
-}
-
-static void unlimited(const char *job)
-{
-    struct answer answer = rig_call(
-            &rig, API_JOB_PATCH, (struct asked){ .id = job }, "{\"BandwidthLimit\":0}");
-
-    expect_answer(&answer, DONE, -1);
-    answer_release(&answer);
-}
+enum { SLOW = 64 << 10 }; /* bytes a second: the whole would take two minutes */
 
 /** Wait until something of the job is flushed on the target. */
 static void job_under_way(struct rig *at, const char *job)
 {
-    struct instant deadline = instant_add_ms(clock_monotonic(), 30000);
+    struct instant deadline = instant_add_ms(clock_monotonic(), PAIRS_PATIENCE_MS);
     int64_t seen = -1;
 
     while (job_row(at, job).watermark == 0)
         expect(service_wait(at->service, &seen, deadline));
+}
+
+/** Run @live, which never returns, in a process of its own until it has told its job; kill it. */
+static void life_killed(void (*live)(int told), char job[37])
+{
+    int pipes[2], status;
+    pid_t child;
+
+    rig_stop(&rig);
+    expect_eq(pipe(pipes), 0);
+    if ((child = fork()) == 0) {
+        (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+        (void)close(pipes[0]);
+        rig_start(&rig);
+        live(pipes[1]);
+        for (;;)
+            (void)pause();
+    }
+    (void)close(pipes[1]);
+    expect(read(pipes[0], job, 37) == 37);
+    (void)kill(child, SIGKILL);
+    expect_eq(waitpid(child, &status, 0), child);
+    (void)close(pipes[0]);
+    rig_start(&rig);
 }
 
 Test(recovery, a_stopped_service_goes_on_from_the_watermark)
@@ -71,13 +77,13 @@ Test(recovery, a_stopped_service_goes_on_from_the_watermark)
     struct store_job before, after;
     char job[37];
 
-    attach(4, "\"BandwidthLimit\":1048576", job);
+    pair_attach(&rig, source, target, 4, SLOW, job);
     job_under_way(&rig, job);
     rig_stop(&rig);
     rig_start(&rig);
     before = job_row(&rig, job);
     expect(before.watermark > 0 && before.resumed);
-    unlimited(job);
+    job_unlimit(&rig, job);
     after = job_finish(&rig, job);
     expect_eq(after.state, CIM_JOB_COMPLETED);
     expect_eq(after.started, before.started);
@@ -86,32 +92,25 @@ Test(recovery, a_stopped_service_goes_on_from_the_watermark)
     pair_reach(&rig, target, CIM_SYNC_FROZEN);
 }
 
+static void live_slowly(int told)
+{
+    char job[37];
+
+    pair_attach(&rig, source, target, 2, SLOW, job);
+    job_under_way(&rig, job);
+    (void)!write(told, job, sizeof(job));
+}
+
 Test(recovery, a_killed_service_goes_on_from_the_watermark)
 {
     char job[37] = "";
-    int pipes[2], status;
-    pid_t child;
 
-    rig_stop(&rig);
-    expect_eq(pipe(pipes), 0);
-    if ((child = fork()) == 0) {
-        rig_start(&rig);
-        attach(2, "\"BandwidthLimit\":1048576", job);
-        job_under_way(&rig, job);
-        (void)!write(pipes[1], job, sizeof(job));
-        pause();
-    }
-    close(pipes[1]);
-    expect(read(pipes[0], job, sizeof(job)) == sizeof(job));
-    kill(child, SIGKILL);
-    waitpid(child, &status, 0);
-    rig_start(&rig);
-    unlimited(job);
+    life_killed(live_slowly, job);
+    job_unlimit(&rig, job);
     expect_eq(job_finish(&rig, job).state, CIM_JOB_COMPLETED);
     expect(job_row(&rig, job).resumed);
     expect(pair_equal(&rig, source, target, SIZE));
     pair_reach(&rig, target, CIM_SYNC_SYNCHRONIZED);
-    close(pipes[0]);
 }
 
 /* A copy that has just been asked for, runs, or has just ended while the service stops. */
@@ -248,22 +247,20 @@ static bool somebody_holds(int fd)
 
 Test(recovery, a_prepared_pair_is_held_again)
 {
-    struct instant deadline = instant_add_ms(clock_monotonic(), 20000);
+    struct instant deadline = instant_add_ms(clock_monotonic(), PAIRS_PATIENCE_MS);
     struct store_replica replica;
-    char path[700];
-    bool held = false;
+    char path[PAIRS_PATH];
     int fd;
 
     plant_pair(4, CIM_SYNC_PREPARED, NULL);
     restart();
-    snprintf(path, sizeof(path), "%s/%s.raw", rig.pool, target);
+    element_path(&rig, target, path);
     fd = open(path, O_RDWR);
     expect(fd >= 0);
-    while (!held && !instant_reached(clock_monotonic(), deadline)) {
-        held = somebody_holds(fd);
-        sched_yield();
+    while (!somebody_holds(fd)) { /* being held again is no event */
+        expect(!instant_reached(clock_monotonic(), deadline));
+        usleep(1000);
     }
-    expect(held);
     expect(replica_row(&rig, target, &replica));
     cr_assert(replica.sync_state == CIM_SYNC_PREPARED, "%d %s", (int)replica.sync_state,
             replica.last_error);
@@ -280,10 +277,9 @@ Test(recovery, a_mirror_that_stood_still_scans_again)
     struct store_replica replica;
 
     plant_pair(2, CIM_SYNC_SYNCHRONIZED, NULL);
+    expect(replica_row(&rig, target, &replica));
     restart();
-    do
-        expect(replica_row(&rig, target, &replica));
-    while (replica.scan_due <= clock_wall_ms() && replica.sync_state == 6);
+    replica = scan_finish(&rig, target, replica.when_synced);
     expect_eq(replica.sync_state, CIM_SYNC_SYNCHRONIZED);
     expect(pair_equal(&rig, source, target, SIZE));
 }
@@ -291,17 +287,18 @@ Test(recovery, a_mirror_that_stood_still_scans_again)
 Test(recovery, a_scan_that_fails_breaks_and_heals)
 {
     struct store_replica replica;
-    char path[700], aside[720];
+    char path[PAIRS_PATH], aside[PAIRS_PATH + 20];
+    int64_t before = clock_wall_ms();
 
     plant_pair(2, CIM_SYNC_SYNCHRONIZED, NULL);
     rig_stop(&rig);
-    snprintf(path, sizeof(path), "%s/%s.raw", rig.pool, source);
+    element_path(&rig, source, path);
     snprintf(aside, sizeof(aside), "%s.aside", path);
     expect_eq(rename(path, aside), 0);
     rig_start(&rig);
     pair_reach(&rig, target, CIM_SYNC_BROKEN);
     expect(replica_row(&rig, target, &replica));
-    expect(replica.scan_due > clock_wall_ms() && replica.last_error[0]);
+    expect(replica.scan_due >= before + 5000 && replica.last_error[0]);
     expect(!replica.maintained);
     expect_eq(rename(aside, path), 0);
     plant_due(&rig, &replica);
@@ -318,11 +315,11 @@ Test(recovery, a_scan_that_fails_breaks_and_heals)
 
 /* -- files --------------------------------------------------------------------------------------- */
 
-static void file_make(const struct uuid *id, char path[700])
+static void file_make(const struct uuid *id, char path[PAIRS_PATH])
 {
     FILE *file;
 
-    snprintf(path, 700, "%s/%s.raw", rig.pool, id->text);
+    element_path(&rig, id->text, path);
     file = fopen(path, "w");
     expect(file != NULL);
     fclose(file);
@@ -333,11 +330,11 @@ Test(recovery, only_what_was_made_and_never_promised_is_swept)
     struct uuid orphan = uuid_make(), foreign = uuid_make(), kept = uuid_of(target);
     struct store_meta meta = { .value = "default" }, found;
     struct store_reader *reader;
-    char path[3][700];
+    char path[3][PAIRS_PATH];
 
     file_make(&orphan, path[0]);
     file_make(&foreign, path[1]);
-    snprintf(path[2], sizeof(path[2]), "%s/%s.raw", rig.pool, target);
+    element_path(&rig, target, path[2]);
     snprintf(meta.key, sizeof(meta.key), "making:%s", orphan.text);
     plant(&rig, STORE_META, &meta);
     snprintf(meta.key, sizeof(meta.key), "making:%s", kept.text);
@@ -347,34 +344,35 @@ Test(recovery, only_what_was_made_and_never_promised_is_swept)
     expect(access(path[1], F_OK) == 0);
     expect(access(path[2], F_OK) == 0);
     snprintf(meta.key, sizeof(meta.key), "making:%s", orphan.text);
-    reader = store_reader_take(rig.service->store, 1000);
+    reader = store_reader_take(rig.service->store, PAIRS_PATIENCE_MS);
+    expect(reader != NULL);
     expect(store_get(reader, STORE_META, meta.key, &found) == -ENOENT);
     store_reader_give(rig.service->store, reader);
 }
 
+static struct answer attach_by_key(void)
+{
+    return rig_callf(&rig, API_REPLICA_ATTACH,
+            (struct asked){ .id = target, .key = "k" },
+            "{\"SourceElement\":\"%s\",\"CopyType\":5}", source);
+}
+
+static void live_by_key(int told)
+{
+    struct answer answer = attach_by_key();
+    char job[37];
+
+    answer_id(&answer, "Job", job);
+    (void)!write(told, job, sizeof(job));
+}
+
 Test(recovery, a_key_repeated_after_a_crash_makes_no_second_job)
 {
-    struct asked asked = { .id = target, .key = "k" };
     struct answer answer;
-    char job[37], body[200];
-    int pipes[2], status;
-    pid_t child;
+    char job[37];
 
-    snprintf(body, sizeof(body), "{\"SourceElement\":\"%s\",\"CopyType\":5}", source);
-    rig_stop(&rig);
-    expect_eq(pipe(pipes), 0);
-    if ((child = fork()) == 0) {
-        rig_start(&rig);
-        answer = rig_call(&rig, API_REPLICA_ATTACH, asked, body);
-        answer_id(&answer, "Job", job);
-        (void)!write(pipes[1], job, sizeof(job));
-        pause();
-    }
-    expect(read(pipes[0], job, sizeof(job)) == sizeof(job));
-    kill(child, SIGKILL);
-    waitpid(child, &status, 0);
-    rig_start(&rig);
-    answer = rig_call(&rig, API_REPLICA_ATTACH, asked, body);
+    life_killed(live_by_key, job);
+    answer = attach_by_key();
     expect_answer(&answer, STARTED, 4096);
     expect(answer.outcome.replayed);
     expect(strstr(answer_text(&answer, "Job"), job));

@@ -1,43 +1,26 @@
 /* Plans that run: what is told of them, and what they are told. */
-#include "tests/api/pairs.h"
+#include <semaphore.h>
 
-static struct rig rig;
-static char source[37], target[37];
+#include "tests/api/small_pair.h"
 
-enum { SIZE = 256 * 1024 };
-
-static void begin(void)
-{
-    rig_make(&rig);
-    rig_start(&rig);
-    rig_element(&rig, "StorageVolume", SIZE, source);
-    rig_element(&rig, "StorageVolume", 2 * SIZE, target);
-    pair_noise(&rig, source, SIZE, 61);
-}
-
-static void end(void)
-{
-    rig_remove(&rig);
-}
-
-TestSuite(running, .init = begin, .fini = end);
+TestSuite(running, .init = small_pair_begin, .fini = small_pair_end);
 
 Test(running, a_hundred_percent_is_for_the_end)
 {
     struct engine_event event = {
         .kind = ENGINE_PROGRESS, .total = SIZE, .done = SIZE
     };
+    struct instant deadline = instant_add_ms(clock_monotonic(), PAIRS_PATIENCE_MS);
     struct store_job row;
     char job[37];
     int64_t seen = -1;
 
-    pair_attach(&rig, source, target, 4, 8192, job);
+    pair_attach(&rig, source, target, 4, PAIRS_CRAWL, job);
     (void)job_reach(&rig, job, CIM_JOB_RUNNING);
     event.id = uuid_of(job);
     progress_event(rig.service, &event);
     while ((row = job_row(&rig, job)).percent < 99)
-        expect(service_wait(
-                rig.service, &seen, instant_add_ms(clock_monotonic(), 10000)));
+        expect(service_wait(rig.service, &seen, deadline));
     expect_eq(row.percent, 99);
     expect_eq(row.state, CIM_JOB_RUNNING);
 }
@@ -65,7 +48,7 @@ static bool event_each(void *context, const struct api_event *event)
 static json_t *event_of(const char *job, const char *member)
 {
     struct wanted_event wanted = { .job = job, .member = member };
-    struct instant deadline = instant_add_ms(clock_monotonic(), 30000);
+    struct instant deadline = instant_add_ms(clock_monotonic(), PAIRS_PATIENCE_MS);
     bool reset;
 
     while (!wanted.changed) {
@@ -75,16 +58,39 @@ static json_t *event_of(const char *job, const char *member)
     return wanted.changed;
 }
 
-static struct store_job stall_reach(const char *job, bool stalled)
+/* "": it does not stall. */
+static struct store_job stall_reach(const char *job, const char *reason)
 {
-    struct instant deadline = instant_add_ms(clock_monotonic(), 30000);
+    struct instant deadline = instant_add_ms(clock_monotonic(), PAIRS_PATIENCE_MS);
     struct store_job row;
 
-    while ((row = job_row(&rig, job)).stalled ? !stalled : stalled) {
+    while (strcmp((row = job_row(&rig, job)).stall_reason, reason) != 0) {
         expect(!instant_reached(clock_monotonic(), deadline));
         usleep(10000);
     }
     return row;
+}
+
+/* The engine's only loop stands still, so that nothing is told but what a test tells. */
+static struct {
+    struct loop_task task;
+    sem_t stands, go_on;
+} hold;
+
+static void hold_run(struct loop_task *task)
+{
+    (void)task;
+    sem_post(&hold.stands);
+    sem_wait(&hold.go_on);
+}
+
+static void engine_hold(void)
+{
+    sem_init(&hold.stands, 0, 0);
+    sem_init(&hold.go_on, 0, 0);
+    hold.task.run = hold_run;
+    loop_post(engine_loop(rig.service->engine, 0), &hold.task);
+    sem_wait(&hold.stands);
 }
 
 Test(running, a_stall_is_told_and_taken_back)
@@ -97,19 +103,20 @@ Test(running, a_stall_is_told_and_taken_back)
         .verified = 0,
         .stalled_ms = 12000,
         .stall = "the target does not answer" };
-    int64_t before = clock_wall_ms(), since;
+    int64_t before, since;
     struct store_job row;
     json_t *changed;
     char job[37];
 
-    pair_attach(&rig, source, target, 4, 1, job);
+    pair_attach(&rig, source, target, 4, PAIRS_CRAWL, job);
     (void)job_reach(&rig, job, CIM_JOB_RUNNING);
+    engine_hold();
     event.id = uuid_of(job);
+    before = clock_wall_ms();
     progress_event(rig.service, &event);
-    row = stall_reach(job, true);
+    row = stall_reach(job, "the target does not answer");
     since = row.stalled;
     expect(since >= before - 12000 && since <= clock_wall_ms() - 12000);
-    expect_str(row.stall_reason, "the target does not answer");
     expect_eq(row.skipped_zero, 4);
     expect_eq(row.skipped_equal, 5);
     changed = event_of(job, "StallReason");
@@ -120,14 +127,12 @@ Test(running, a_stall_is_told_and_taken_back)
     event.stalled_ms = 20000; /* since then: not since another time */
     snprintf(event.stall, sizeof(event.stall), "the target is being opened");
     progress_event(rig.service, &event);
-    while (strcmp((row = job_row(&rig, job)).stall_reason, event.stall) != 0)
-        usleep(10000);
-    expect_eq(row.stalled, since);
+    expect_eq(stall_reach(job, event.stall).stalled, since);
     event.stalled_ms = 0;
     event.stall[0] = '\0';
     progress_event(rig.service, &event);
-    row = stall_reach(job, false);
-    expect_str(row.stall_reason, "");
+    expect_eq(stall_reach(job, "").stalled, 0);
+    sem_post(&hold.go_on);
 }
 
 static struct answer patch(enum api_call call, const char *id, const char *body)
@@ -135,16 +140,32 @@ static struct answer patch(enum api_call call, const char *id, const char *body)
     return rig_call(&rig, call, (struct asked){ .id = id }, body);
 }
 
-/* A pipe so narrow that the scan would take half a minute. */
+/* The start of a scan is no event. */
+static void scan_reach(struct store_replica *replica)
+{
+    struct instant deadline = instant_add_ms(clock_monotonic(), PAIRS_PATIENCE_MS);
+    struct engine_figures figures;
+
+    for (;;) {
+        expect(replica_row(&rig, target, replica));
+        engine_figures(rig.service->engine, &figures);
+        if (replica->scan_started && figures.plans > 0)
+            return;
+        expect(!instant_reached(clock_monotonic(), deadline));
+        usleep(1000);
+    }
+}
+
+/* A pipe so narrow that the scan would take more than an hour. */
 Test(running, a_pipe_that_is_widened_lets_a_running_scan_go_on)
 {
     struct store_pipe pipe = {
-        .id = uuid_make(), .revision = 1, .name = "p", .limit = 8192
+        .id = uuid_make(), .revision = 1, .name = "p", .limit = PAIRS_CRAWL
     };
     struct store_replica replica;
-    struct engine_figures figures;
     struct answer answer;
     char job[37];
+    int64_t synced;
 
     pair_attach(&rig, source, target, 2, 0, job);
     expect_eq(job_finish(&rig, job).state, CIM_JOB_COMPLETED);
@@ -153,18 +174,12 @@ Test(running, a_pipe_that_is_widened_lets_a_running_scan_go_on)
     replica.pipe = pipe.id;
     pair_noise(&rig, source, SIZE, 63);
     plant_due(&rig, &replica);
-    do {
-        expect(replica_row(&rig, target, &replica));
-        engine_figures(rig.service->engine, &figures);
-        usleep(1000);
-    } while (!replica.scan_started || figures.plans == 0);
+    synced = replica.when_synced;
+    scan_reach(&replica);
     answer = patch(API_PIPE_PATCH, pipe.id.text, "{\"BandwidthLimit\":0}");
     expect_answer(&answer, DONE, -1);
     answer_release(&answer);
-    while (replica.scan_started) {
-        expect(replica_row(&rig, target, &replica));
-        usleep(1000);
-    }
+    (void)scan_finish(&rig, target, synced);
     expect(pair_equal(&rig, source, target, SIZE));
 }
 
@@ -173,15 +188,13 @@ Test(running, a_priority_is_the_running_jobs_too)
     struct answer answer;
     char job[37];
 
-    pair_attach(&rig, source, target, 4, 8192, job);
+    pair_attach(&rig, source, target, 4, PAIRS_CRAWL, job);
     (void)job_reach(&rig, job, CIM_JOB_RUNNING);
     answer = patch(API_REPLICA_PATCH, target, "{\"CopyPriority\":4}");
     expect_answer(&answer, DONE, -1);
     answer_release(&answer);
     expect_eq(job_row(&rig, job).priority, 0);
-    answer = patch(API_JOB_PATCH, job, "{\"BandwidthLimit\":0}");
-    expect_answer(&answer, DONE, -1);
-    answer_release(&answer);
+    job_unlimit(&rig, job);
     expect_eq(job_finish(&rig, job).state, CIM_JOB_COMPLETED);
 }
 
@@ -221,21 +234,15 @@ static void rests_when_answered(const char *operation, int64_t final)
     struct store_replica replica;
     struct engine_figures figures;
     struct answer answer;
-    struct instant deadline = instant_add_ms(clock_monotonic(), 20000);
     char job[37];
 
     pair_attach(&rig, source, target, 2, 0, job);
     expect_eq(job_finish(&rig, job).state, CIM_JOB_COMPLETED);
     expect(replica_row(&rig, target, &replica));
-    replica.limit = 8192;
+    replica.limit = PAIRS_CRAWL;
     pair_noise(&rig, source, SIZE, 62);
     plant_due(&rig, &replica);
-    /* The start of a scan is no event. */
-    do {
-        expect(replica_row(&rig, target, &replica));
-        engine_figures(rig.service->engine, &figures);
-        expect(!instant_reached(clock_monotonic(), deadline));
-    } while (!replica.scan_started || figures.plans == 0);
+    scan_reach(&replica);
     answer = rig_callf(&rig, API_REPLICA_MODIFY, (struct asked){ .id = target },
             "{\"Operation\":\"%s\"}", operation);
     expect_answer(&answer, DONE, 0);

@@ -25,7 +25,7 @@ static void end(void)
     rig_remove(&rig);
 }
 
-TestSuite(states, .init = begin, .fini = end, .timeout = 150);
+TestSuite(states, .init = begin, .fini = end);
 
 static struct answer modify(int64_t operation)
 {
@@ -221,25 +221,8 @@ Test(states, with_a_job_that_is_suspended)
 /** A copy that takes long: it is limited to what a test outlives. */
 static void copy_slowly(int type, char job[37])
 {
-    struct answer answer =
-            rig_callf(&rig, API_REPLICA_ATTACH, (struct asked){ .id = target },
-                    "{\"SourceElement\":\"%s\",\"CopyType\":%d,\"Goal\":{"
-                    "\"BandwidthLimit\":8192}}",
-                    source, type);
-
-    expect_answer(&answer, STARTED, 4096);
-    answer_id(&answer, "Job", job);
-    answer_release(&answer);
+    pair_attach(&rig, source, target, type, PAIRS_CRAWL, job);
     (void)job_reach(&rig, job, CIM_JOB_RUNNING);
-}
-
-static void unlimited(const char *job)
-{
-    struct answer answer = rig_call(
-            &rig, API_JOB_PATCH, (struct asked){ .id = job }, "{\"BandwidthLimit\":0}");
-
-    expect_answer(&answer, DONE, -1);
-    answer_release(&answer);
 }
 
 static void done(struct answer answer)
@@ -273,7 +256,7 @@ Test(states, a_running_copy_is_quiesced_and_taken_up_again)
     answer_id(&answer, "Job", again);
     expect_str(again, job);
     answer_release(&answer);
-    unlimited(job);
+    job_unlimit(&rig, job);
     expect_eq(job_finish(&rig, job).state, CIM_JOB_COMPLETED);
     pair_reach(&rig, target, CIM_SYNC_FROZEN);
     expect(pair_equal(&rig, source, target, SIZE));
@@ -324,7 +307,7 @@ Test(states, suspend_leaves_the_state_and_resume_goes_on)
     answer = modify(CIM_OP_DETACH);
     expect_answer(&answer, IN_USE, 6);
     answer_release(&answer);
-    unlimited(job);
+    job_unlimit(&rig, job);
     answer = request(job, CIM_REQUEST_START);
     expect_answer(&answer, STARTED, 4096);
     answer_release(&answer);
@@ -356,7 +339,7 @@ static void broken_by(int state, int64_t end)
     expect_answer(&answer, STARTED, 4096);
     answer_id(&answer, "Job", job);
     answer_release(&answer);
-    unlimited(job);
+    job_unlimit(&rig, job);
     expect_eq(job_finish(&rig, job).state, CIM_JOB_COMPLETED);
     pair_reach(&rig, target, CIM_SYNC_FROZEN);
     expect(pair_equal(&rig, source, target, SIZE));
@@ -375,14 +358,9 @@ Test(states, a_killed_copy_breaks_the_pair_and_resync_heals_it)
 
 static void copied(int type)
 {
-    struct answer answer =
-            rig_callf(&rig, API_REPLICA_ATTACH, (struct asked){ .id = target },
-                    "{\"SourceElement\":\"%s\",\"CopyType\":%d}", source, type);
     char job[37];
 
-    expect_answer(&answer, STARTED, 4096);
-    answer_id(&answer, "Job", job);
-    answer_release(&answer);
+    pair_attach(&rig, source, target, type, 0, job);
     expect_eq(job_finish(&rig, job).state, CIM_JOB_COMPLETED);
 }
 
@@ -438,7 +416,7 @@ Test(states, a_prepared_pair_holds_its_ends_until_unprepare)
     struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
     struct store_replica replica;
     struct answer answer;
-    char path[700];
+    char path[PAIRS_PATH];
     int fd;
 
     answer = rig_callf(&rig, API_REPLICA_ATTACH, (struct asked){ .id = target },
@@ -448,11 +426,12 @@ Test(states, a_prepared_pair_holds_its_ends_until_unprepare)
     done(answer);
     expect(element_row(&rig, target).complete);
     operated(CIM_OP_PREPARE, CIM_SYNC_PREPARED);
-    snprintf(path, sizeof(path), "%s/%s.raw", rig.pool, target);
+    element_path(&rig, target, path);
     fd = open(path, O_RDWR);
     expect(fd >= 0);
-    expect(fcntl(fd, F_OFD_SETLK, &lock) != 0); /* held */
+    expect(fcntl(fd, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK); /* held */
     done(modify(CIM_OP_UNPREPARE));
+    lock = (struct flock){ .l_type = F_WRLCK, .l_whence = SEEK_SET };
     expect(fcntl(fd, F_OFD_SETLK, &lock) == 0); /* and let go when it answered */
     close(fd);
     expect(replica_row(&rig, target, &replica));

@@ -14,20 +14,13 @@ struct pair {
 
 static void pair_open(struct pair *pair, int copy_type)
 {
-    struct answer answer;
-
     pair->seed = seed_take("verify");
     rig_make(&pair->rig);
     rig_start(&pair->rig);
     rig_element(&pair->rig, "StorageVolume", SIZE, pair->source);
     rig_element(&pair->rig, "StorageVolume", SIZE, pair->target);
     pair_noise(&pair->rig, pair->source, SIZE, pair->seed);
-    answer = rig_callf(&pair->rig, API_REPLICA_ATTACH,
-            (struct asked){ .id = pair->target },
-            "{\"SourceElement\":\"%s\",\"CopyType\":%d}", pair->source, copy_type);
-    expect_answer(&answer, STARTED, 4096);
-    answer_id(&answer, "Job", pair->job);
-    answer_release(&answer);
+    pair_attach(&pair->rig, pair->source, pair->target, copy_type, 0, pair->job);
     expect_eq(job_finish(&pair->rig, pair->job).state, CIM_JOB_COMPLETED);
 }
 
@@ -51,10 +44,10 @@ static void verify(struct pair *pair)
 /* Bit by bit behind everybody's back. */
 static void flip(struct pair *pair, const char *element, uint64_t at)
 {
-    char path[700];
+    char path[PAIRS_PATH];
     uint8_t byte;
 
-    snprintf(path, sizeof path, "%s/%s.raw", pair->rig.pool, element);
+    element_path(&pair->rig, element, path);
     int fd = open(path, O_RDWR);
     expect(fd >= 0 && pread(fd, &byte, 1, (off_t)at) == 1);
     byte ^= (uint8_t)(1u << at % 8);
@@ -155,15 +148,6 @@ Test(verify, what_differs_is_told_by_job_errors_and_pair)
     pair_close(&pair);
 }
 
-static void set_limit(struct pair *pair, const char *limit)
-{
-    struct answer answer = rig_callf(&pair->rig, API_JOB_PATCH,
-            (struct asked){ .id = pair->job }, "{\"BandwidthLimit\":%s}", limit);
-
-    expect_answer(&answer, DONE, -1);
-    answer_release(&answer);
-}
-
 static void expect_busy(struct pair *pair, enum api_call call, const char *body)
 {
     struct answer answer =
@@ -228,7 +212,7 @@ Test(verify, it_is_a_job_like_others)
     rig_stop(&pair.rig);
     rig_start(&pair.rig);
     job_reach(&pair.rig, pair.job, CIM_JOB_RUNNING);
-    set_limit(&pair, "0");
+    job_unlimit(&pair.rig, pair.job);
     job = job_finish(&pair.rig, pair.job);
     expect_eq(job.state, CIM_JOB_EXCEPTION);
     cr_assert(job.differ_ranges == 40 && job.differ_bytes == 40 * 512, "%d ranges",
@@ -243,22 +227,20 @@ Test(verify, a_scan_waits_for_it)
     struct pair pair;
     struct store_replica replica;
     struct store_job job;
-    struct instant deadline = instant_add_ms(clock_monotonic(), 30000);
-    int64_t seen = -1;
+    int64_t synced, began;
 
     pair_open(&pair, 2);
     verify_slowly(&pair);
     expect(replica_row(&pair.rig, pair.target, &replica));
+    synced = replica.when_synced;
+    replica.limit = 0; /* that of its next jobs and scans */
     plant_due(&pair.rig, &replica);
-    set_limit(&pair, "100000");
-    set_limit(&pair, "0");
+    job_unlimit(&pair.rig, pair.job);
     job = job_finish(&pair.rig, pair.job);
     expect_eq(job.state, CIM_JOB_COMPLETED);
-    do
-        expect(replica_row(&pair.rig, pair.target, &replica));
-    while (!replica.scan_started && service_wait(pair.rig.service, &seen, deadline));
-    cr_assert(replica.scan_started >= job.ended,
-            "a scan began before the verify ended, or never");
+    /* The pair is synced then to when the scan began. */
+    began = scan_finish(&pair.rig, pair.target, synced).when_synced;
+    cr_assert(began >= job.ended, "a scan began before the verify ended");
     pair_close(&pair);
 }
 

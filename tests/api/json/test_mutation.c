@@ -195,7 +195,7 @@ static void one_body(const char *base, unsigned counts[3])
     free(text);
 }
 
-Test(mutation, bodies, .timeout = 120)
+Test(mutation, bodies)
 {
     unsigned long rounds = start("bodies");
     unsigned counts[3] = { 0 };
@@ -233,7 +233,7 @@ static void one_goal(const char *base, unsigned counts[2])
     free(text);
 }
 
-Test(mutation, goals, .timeout = 120)
+Test(mutation, goals)
 {
     unsigned long rounds = start("goals");
     unsigned counts[2] = { 0 };
