@@ -147,7 +147,7 @@ void fake_release(struct service *service)
 
 bool fake_await_held(struct service *service, unsigned count)
 {
-    struct instant due = instant_add_ms(clock_monotonic(), 30000);
+    struct instant due = instant_add_ms(clock_monotonic(), 60000);
     bool there;
 
     pthread_mutex_lock(&service->lock);
@@ -197,7 +197,7 @@ void api_serve(struct service *service, const struct api_request *request,
     struct fake_answer answer = service->answer;
     unsigned generation = service->released;
     if (answer.hold) {
-        struct instant due = instant_add_ms(clock_monotonic(), 60000);
+        struct instant due = instant_add_ms(clock_monotonic(), 300000);
         service->held++;
         pthread_cond_broadcast(&service->turn);
         while ((!service->drained || service->stuck) &&

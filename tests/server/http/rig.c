@@ -32,7 +32,7 @@ struct rig rig_start(struct http_options options)
 void rig_stop(struct rig *rig)
 {
     service_drain(rig->service);
-    http_quiesce(rig->http, 10000);
+    http_quiesce(rig->http, 60000);
     http_stop(rig->http);
     service_destroy(rig->service);
 }

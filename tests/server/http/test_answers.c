@@ -261,13 +261,13 @@ Test(answers, a_long_path_is_414_and_a_long_header_is_431)
     n += 5000;
     n += sprintf(bytes + n, " HTTP/1.1\r\n" HOST "Connection: close\r\n\r\n");
     cr_assert(
-            rig_raw(&rig, bytes, (size_t)n, 20000, text, sizeof(text), &ended) == 414);
+            rig_raw(&rig, bytes, (size_t)n, 60000, text, sizeof(text), &ended) == 414);
     n = sprintf(bytes, "GET /jobs HTTP/1.1\r\n" HOST "X-Long: ");
     memset(bytes + n, 'a', 40000);
     n += 40000;
     n += sprintf(bytes + n, "\r\n\r\n");
     cr_assert(
-            rig_raw(&rig, bytes, (size_t)n, 20000, text, sizeof(text), &ended) == 431);
+            rig_raw(&rig, bytes, (size_t)n, 60000, text, sizeof(text), &ended) == 431);
     cr_assert(ended);
     free(bytes);
 }
@@ -314,7 +314,7 @@ Test(answers, an_endless_body_is_cut)
         alive = raw_send(fd, "100000\r\n", 8) && raw_send(fd, piece, 1 << 20) &&
                 raw_send(fd, "\r\n", 2);
     cr_assert(!alive, "64 MiB were taken");
-    raw_read(fd, NULL, 20000, text, sizeof(text), &ended);
+    raw_read(fd, NULL, 60000, text, sizeof(text), &ended);
     cr_assert(ended);
     close(fd);
     free(piece);
@@ -331,13 +331,13 @@ Test(answers, a_length_beyond_the_swallow_is_refused_at_the_headers)
             "Content-Length: 99999999999999999999\r\n\r\n";
 
     int status =
-            rig_raw(&rig, bytes, sizeof(bytes) - 1, 20000, text, sizeof(text), &ended);
+            rig_raw(&rig, bytes, sizeof(bytes) - 1, 60000, text, sizeof(text), &ended);
     cr_assert(status == 413 || status == 400, "%d", status);
     cr_assert(ended);
     static const char many[] =
             "POST /replicas HTTP/1.1\r\n" HOST "Content-Type: application/json\r\n"
             "Content-Length: 20000000\r\n\r\n";
-    cr_assert(rig_raw(&rig, many, sizeof(many) - 1, 20000, text, sizeof(text),
+    cr_assert(rig_raw(&rig, many, sizeof(many) - 1, 60000, text, sizeof(text),
                       &ended) == 413);
     cr_assert(ended);
 }
@@ -356,15 +356,15 @@ Test(answers, who_asks_before_sending_is_told_at_once)
     bool ended;
     int fd;
 
-    cr_assert(rig_raw(&rig, bytes, sizeof(bytes) - 1, 20000, text, sizeof(text),
+    cr_assert(rig_raw(&rig, bytes, sizeof(bytes) - 1, 60000, text, sizeof(text),
                       &ended) == 413);
     cr_assert(ended && strstr(text, "Connection: close"));
     fd = raw_open(rig.address);
     cr_assert(raw_send(fd, good, sizeof(good) - 1));
-    raw_read(fd, "\r\n\r\n", 20000, text, sizeof(text), NULL);
+    raw_read(fd, "\r\n\r\n", 60000, text, sizeof(text), NULL);
     cr_assert(strncmp(text, "HTTP/1.1 100", 12) == 0, "%s", text);
     cr_assert(raw_send(fd, "{}", 2));
-    raw_read(fd, "\r\n\r\n", 20000, text, sizeof(text), NULL);
+    raw_read(fd, "\r\n\r\n", 60000, text, sizeof(text), NULL);
     cr_assert(strncmp(text, "HTTP/1.1 200", 12) == 0, "%s", text);
     close(fd);
 }
@@ -508,7 +508,7 @@ Test(answers, host_and_origin_over_the_wire)
     char text[4096];
     bool ended;
     static const char old[] = "GET /jobs HTTP/1.0\r\n\r\n";
-    cr_assert(rig_raw(&rig, old, sizeof(old) - 1, 20000, text, sizeof(text), &ended) ==
+    cr_assert(rig_raw(&rig, old, sizeof(old) - 1, 60000, text, sizeof(text), &ended) ==
             200);
     http_answer_release(&answer);
     cr_assert(http_send(rig.health, "GET", "/livez", NULL,
@@ -526,7 +526,7 @@ Test(answers, targets_that_are_no_path)
         bool ended;
         int n = snprintf(bytes, sizeof(bytes),
                 "GET %s HTTP/1.1\r\n" HOST "Connection: close\r\n\r\n", targets[i]);
-        int status = rig_raw(&rig, bytes, (size_t)n, 20000, text, sizeof(text), &ended);
+        int status = rig_raw(&rig, bytes, (size_t)n, 60000, text, sizeof(text), &ended);
         cr_expect(status == 400 || status == 404, "%s: %d", targets[i], status);
     }
     cr_assert(fake_seen(rig.service).calls == 0);
