@@ -8,9 +8,9 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "replica/base/clock.h"
 #include "tests/support/expect.h"
 #include "tests/support/seed.h"
 
@@ -32,7 +32,7 @@ void house_open(struct house *house, const char *const *extra)
         "--credentials", house->credentials };
 
     memset(house, 0, sizeof(*house));
-    alarm(300); /* nothing here waits that long */
+    alarm(1200); /* nothing here waits that long */
     strcpy(house->credentials, "/tmp/replicad-secrets-XXXXXX");
     cr_assert(mkdtemp(house->credentials), "no directory for secrets");
     for (unsigned at = 6; extra && *extra; at++)
@@ -91,14 +91,15 @@ json_t *export_get(struct house *house, const char *id)
 
 void serving_wait(struct house *house, const char *id)
 {
-    time_t deadline = time(NULL) + PATIENCE_S;
+    struct instant deadline = instant_add_ms(clock_monotonic(), PATIENCE_S * 1000);
     bool serving;
 
     do {
         json_t *export = export_get(house, id);
         serving = json_is_true(json_object_get(export, "Serving"));
         json_decref(export);
-        cr_assert(time(NULL) < deadline, "%s is not served", id);
+        cr_assert(
+                !instant_reached(clock_monotonic(), deadline), "%s is not served", id);
         if (!serving)
             usleep(20000); /* between two looks; the state is what ends it */
     } while (!serving);
@@ -116,14 +117,15 @@ void call_in_use(
 
 void sessions_wait(struct house *house, const char *id, size_t count)
 {
-    time_t deadline = time(NULL) + PATIENCE_S;
+    struct instant deadline = instant_add_ms(clock_monotonic(), PATIENCE_S * 1000);
     size_t found;
 
     do {
         json_t *export = export_get(house, id);
         found = json_array_size(json_object_get(export, "Sessions"));
         json_decref(export);
-        cr_assert(time(NULL) < deadline, "%zu sessions, not %zu", found, count);
+        cr_assert(!instant_reached(clock_monotonic(), deadline),
+                "%zu sessions, not %zu", found, count);
         if (found != count)
             usleep(20000); /* between two looks; the state is what ends it */
     } while (found != count);
@@ -281,12 +283,13 @@ static void writer_answered(
 /** One command to its end. False: the session is lost, and the task is writer_stop()'s. */
 static bool writer_write(struct writer_host *writer, uint64_t lba, unsigned blocks)
 {
-    time_t deadline = time(NULL) + PATIENCE_S;
+    struct instant deadline = instant_add_ms(clock_monotonic(), PATIENCE_S * 1000);
 
     writer->answered = false;
     writer->task = iscsi_write16_task(writer->host, 0, lba, writer->bytes,
             blocks * SECTOR, SECTOR, 0, 0, 0, 0, 0, writer_answered, writer);
-    while (writer->task && !writer->answered && time(NULL) < deadline) {
+    while (writer->task && !writer->answered &&
+            !instant_reached(clock_monotonic(), deadline)) {
         struct pollfd wait = { .fd = iscsi_get_fd(writer->host),
             .events = (short)iscsi_which_events(writer->host) };
 
@@ -335,10 +338,11 @@ void writer_start(struct writer_host *writer, const char *portal, const char *id
 void writer_wait(struct writer_host *writer, unsigned more)
 {
     unsigned wanted = writer->writes + more;
-    time_t deadline = time(NULL) + PATIENCE_S;
+    struct instant deadline = instant_add_ms(clock_monotonic(), PATIENCE_S * 1000);
 
     while (writer->writes < wanted) {
-        cr_assert(time(NULL) < deadline, "the writer does not come on");
+        cr_assert(!instant_reached(clock_monotonic(), deadline),
+                "the writer does not come on");
         usleep(5000); /* between two looks; the count is what ends it */
     }
 }

@@ -179,7 +179,7 @@ static void run_row(struct world *world, unsigned n, uint64_t seed)
                     (row->size + block - 1) / block * block, target_id);
         attach(world, row, id, target_id, job);
     }
-    job_completed(world, job, 60);
+    job_completed(world, job, 120);
     judge(row, source.path, target.path, block);
 }
 
@@ -214,7 +214,7 @@ Test(copies, qemu_reads_the_same_from_both_luns)
     end_open(&world, END_LUN, size, "source", false, seed, &source);
     end_open(&world, END_LUN, size, "target", true, 0, &target);
     attach(&world, &row, source.id, target.id, job);
-    job_completed(&world, job, 60);
+    job_completed(&world, job, 120);
     snprintf(from, sizeof from, "iscsi://127.0.0.1:%u/" WORLD_TARGET "/1",
             world.tgt->port);
     snprintf(to, sizeof to, "iscsi://127.0.0.1:%u/" WORLD_TARGET "/2", world.tgt->port);
@@ -241,7 +241,7 @@ static json_t *verify(struct world *world, const char *target, bool equal)
 
     snprintf(path, sizeof path, "/replicas/%s/verify", target);
     answer = world_call(world, 202, "POST", path, NULL);
-    job = job_end(world, text_of(answer, "Job"), 60);
+    job = job_end(world, text_of(answer, "Job"), 120);
     expect_eq(number_of(job, "JobState"), equal ? 7 : 10);
     expect(strcmp(text_of(job, "MethodName"), "VerifyReplica") == 0);
     found = json_incref(json_object_get(job, "Differences"));
@@ -271,7 +271,7 @@ Test(copies, a_verify_finds_a_flipped_bit_wherever_it_is)
             end_open(&world, kinds[n][i], size, name, i == 1, seed, &ends[i]);
         }
         attach(&world, &row, ends[0].id, ends[1].id, job);
-        job_completed(&world, job, 60);
+        job_completed(&world, job, 120);
         json_decref(verify(&world, ends[1].id, true));
         flip(ends[seed_below(&draw, 2)].path, at);
         json_t *found = verify(&world, ends[1].id, false);

@@ -5,9 +5,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "replica/base/clock.h"
 #include "tests/service/exports.h"
 #include "tests/support/expect.h"
 
@@ -90,7 +90,7 @@ Test(exports_copies, what_hosts_may_write_is_no_target)
     job_take(world_call(&house.world, 202, "POST", path, "%s", body), job, NULL);
     snprintf(path, sizeof(path), "/elements/%s/export", target);
     call_in_use(&house, "PUT", path, ALL);
-    job_completed(&house.world, job, 60);
+    job_completed(&house.world, job, 120);
     call_in_use(&house, "PUT", path, ALL);
     export_put(&house, 201, target, "{\"Initiators\":[\"*\"],\"ReadOnly\":true}");
     house_close(&house);
@@ -146,13 +146,13 @@ static void lun_make(struct house *house, char path[WORLD_PATH])
 
 Test(exports_copies, a_lun_that_goes_and_comes_back)
 {
-    static const char *const options[] = { "--connect-timeout", "1", "--io-timeout",
-        "2", NULL };
+    static const char *const options[] = { "--connect-timeout", "5", "--io-timeout",
+        "5", NULL };
     char id[WORLD_ID], path[WORLD_PATH];
     struct iscsi_context *host;
     struct house house;
     struct said said;
-    time_t deadline;
+    struct instant deadline;
 
     house_open(&house, options);
     world_tgt(&house.world);
@@ -174,11 +174,11 @@ Test(exports_copies, a_lun_that_goes_and_comes_back)
     tgt_revive(house.world.tgt);
     tgt_add_target(house.world.tgt, 1, WORLD_TARGET);
     lun_make(&house, path);
-    deadline = time(NULL) + PATIENCE_S;
+    deadline = instant_add_ms(clock_monotonic(), PATIENCE_S * 1000);
     do {
         said = host_write(host, 64, 8, 2);
-        cr_assert(time(NULL) < deadline, "status %d, sense %x/%04x", said.status,
-                said.key, said.code);
+        cr_assert(!instant_reached(clock_monotonic(), deadline),
+                "status %d, sense %x/%04x", said.status, said.key, said.code);
         if (said.status != SCSI_STATUS_GOOD)
             usleep(20000); /* between two tries; the answer is what ends it */
     } while (said.status != SCSI_STATUS_GOOD);

@@ -163,7 +163,6 @@ Test(exports_life, a_stop_under_load_is_clean_and_the_exports_are_there_again)
     struct writer_host writers[4];
     struct house house;
     char id[WORLD_ID];
-    json_t *export;
 
     house_open(&house, NULL);
     volume_make(&house, 16 * MIB, id);
@@ -179,14 +178,7 @@ Test(exports_life, a_stop_under_load_is_clean_and_the_exports_are_there_again)
         expect(writers[i].lost);
     }
     cr_assert(daemon_restart(&house.world.daemon), "%s", house.world.daemon.why);
-    for (unsigned i = 0; i < 3000; i++) { /* served as soon as it is opened */
-        export = export_get(&house, id);
-        bool serving = json_is_true(json_object_get(export, "Serving"));
-        json_decref(export);
-        if (serving)
-            break;
-        usleep(20000);
-    }
+    serving_wait(&house, id); /* as soon as it is opened */
     snprintf(house.v4, sizeof(house.v4), "%.*s",
             (int)strcspn(house.world.daemon.iscsi, ","), house.world.daemon.iscsi);
     expect(may_come(house.v4, id, "alice"));

