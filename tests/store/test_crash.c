@@ -130,7 +130,7 @@ static uint64_t child_kill(uint64_t n, uint64_t seed, uint64_t changes)
     return last;
 }
 
-Test(crash, killed_at_any_moment, .timeout = 200)
+Test(crash, killed_at_any_moment)
 {
     uint64_t seed = seed_take("crash"), n = 0;
 
@@ -144,7 +144,7 @@ Test(crash, killed_at_any_moment, .timeout = 200)
 }
 
 /* The power goes with the process: of each file only what was synced is left. */
-Test(crash, power_cut_at_any_moment, .timeout = 200)
+Test(crash, power_cut_at_any_moment)
 {
     uint64_t seed = seed_take("power"), n = 0;
 

@@ -207,7 +207,7 @@ Test(damage, nothing_is_wrong)
     cr_assert_eq(opened, 2);
 }
 
-Test(damage, cut_short, .timeout = 200)
+Test(damage, cut_short)
 {
     uint64_t seed = seed_take("damage");
     static struct image cut;
@@ -226,7 +226,7 @@ Test(damage, cut_short, .timeout = 200)
     cr_assert(opened && aside);
 }
 
-Test(damage, bits_turned, .timeout = 200)
+Test(damage, bits_turned)
 {
     uint64_t seed = seed_take("damage");
     static struct image a, b;

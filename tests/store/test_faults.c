@@ -118,7 +118,7 @@ static void unmount(void)
     cr_assert_eq(umount2(rig.directory, MNT_DETACH), 0);
 }
 
-Test(faults, a_full_disk, .timeout = 200)
+Test(faults, a_full_disk)
 {
     uint64_t n;
 
@@ -145,7 +145,7 @@ Test(faults, a_full_disk, .timeout = 200)
 }
 
 /* Even the ballast is used up: still an answer, and all of it is there when space comes. */
-Test(faults, a_disk_full_to_the_last, .timeout = 200)
+Test(faults, a_disk_full_to_the_last)
 {
     uint64_t n;
     struct store_reader *reader;
@@ -158,7 +158,7 @@ Test(faults, a_disk_full_to_the_last, .timeout = 200)
     disk_fill();
     for (unsigned i = 0; i < 3; i++)
         cr_assert_eq(setting_put(n + 1), -ENOSPC);
-    reader = store_reader_take(rig.store, 1000);
+    reader = store_reader_take(rig.store, 60000);
     cr_assert(reader, "reading needs no space");
     settings_there(reader, n);
     store_reader_give(rig.store, reader);
@@ -173,7 +173,7 @@ Test(faults, a_disk_full_to_the_last, .timeout = 200)
 }
 
 /* In the middle of a transaction larger than any cache: doomed, and said so to the end. */
-Test(faults, full_in_a_transaction, .timeout = 200)
+Test(faults, full_in_a_transaction)
 {
     uint64_t n = 10;
     int error = 0;
@@ -201,7 +201,7 @@ Test(faults, full_in_a_transaction, .timeout = 200)
 }
 
 /* A limit of the process is met as an I/O error with EFBIG: no space, not a broken disk. */
-Test(faults, a_limit_on_file_size, .timeout = 200)
+Test(faults, a_limit_on_file_size)
 {
     struct rlimit limit, before;
     uint64_t n;
@@ -267,7 +267,7 @@ Test(faults, a_disk_that_keeps_failing_means_read_only)
     cr_assert_eq(store_begin(rig.store), -EIO);
     cr_assert_eq(store_checkpoint(rig.store, true), -EIO);
     cr_assert_eq(store_expire(rig.store, 1, 1, 1, 1, 1), -EIO);
-    reader = store_reader_take(rig.store, 1000);
+    reader = store_reader_take(rig.store, 60000);
     cr_assert(reader);
     settings_there(reader, 1);
     store_reader_give(rig.store, reader);
@@ -297,7 +297,7 @@ static void life(void)
             acknowledged = tried;
         else
             break;
-        reader = store_reader_take(rig.store, 1000);
+        reader = store_reader_take(rig.store, 60000);
         if (reader) {
             struct store_setting row;
             (void)store_get(reader, STORE_SETTING, rig_id(tried).text, &row);
@@ -353,25 +353,25 @@ static void sweep(enum disk_call call, int code, unsigned times, unsigned step)
     cr_log_info("call %d, code %d: %u places", call, code, at);
 }
 
-Test(faults, each_sync_fails_once, .timeout = 200)
+Test(faults, each_sync_fails_once)
 {
     disk_install();
     sweep(DISK_SYNC, SQLITE_IOERR_FSYNC, 1, 1);
 }
 
-Test(faults, each_write_finds_no_space, .timeout = 200)
+Test(faults, each_write_finds_no_space)
 {
     disk_install();
     sweep(DISK_WRITE, SQLITE_FULL, 1, 7);
 }
 
-Test(faults, each_write_fails_from_then_on, .timeout = 200)
+Test(faults, each_write_fails_from_then_on)
 {
     disk_install();
     sweep(DISK_WRITE, SQLITE_IOERR_WRITE, 1000000, 11);
 }
 
-Test(faults, each_read_fails_once, .timeout = 200)
+Test(faults, each_read_fails_once)
 {
     disk_install();
     sweep(DISK_READ, SQLITE_IOERR_READ, 1, 7);
@@ -412,7 +412,7 @@ static void memory_install(void)
     cr_assert_eq(sqlite3_config(SQLITE_CONFIG_MALLOC, &ours), SQLITE_OK);
 }
 
-Test(faults, each_allocation_fails_once, .timeout = 200)
+Test(faults, each_allocation_fails_once)
 {
     unsigned at = 1;
 

@@ -173,7 +173,7 @@ static void compare(struct store_reader *reader, const struct store_query *query
 
 Test(lists, agree_with_the_model)
 {
-    struct store_reader *reader = store_reader_take(world->rig.store, 1000);
+    struct store_reader *reader = store_reader_take(world->rig.store, 60000);
     struct store_query query;
 
     for (unsigned i = 0; i < ROUNDS; i++) {
@@ -185,7 +185,7 @@ Test(lists, agree_with_the_model)
 
 Test(lists, pages_meet_without_gap_or_overlap)
 {
-    struct store_reader *reader = store_reader_take(world->rig.store, 1000);
+    struct store_reader *reader = store_reader_take(world->rig.store, 60000);
     struct store_query query = { .table = STORE_JOB,
         .filter_count = 1,
         .limit = 7,
@@ -260,7 +260,7 @@ static bool nested_each(void *context, const void *row)
 
 Test(lists, may_be_asked_inside_one_another)
 {
-    struct store_reader *reader = store_reader_take(world->rig.store, 1000);
+    struct store_reader *reader = store_reader_take(world->rig.store, 60000);
     struct nested nested = { .reader = reader };
     struct store_query query = { .table = STORE_JOB, .limit = 5 };
 
@@ -293,7 +293,7 @@ static bool meddle_each(void *context, const void *row)
 
 Test(lists, are_of_one_moment)
 {
-    struct store_reader *reader = store_reader_take(world->rig.store, 1000);
+    struct store_reader *reader = store_reader_take(world->rig.store, 60000);
     struct store_query query = { .table = STORE_JOB,
         .filter_count = 1,
         .limit = 30,
@@ -328,7 +328,7 @@ static int move_when_second(unsigned event, void *context, void *stmt, void *tex
 
 Test(lists, do_not_lose_a_row_that_moves)
 {
-    struct store_reader *reader = store_reader_take(world->rig.store, 1000);
+    struct store_reader *reader = store_reader_take(world->rig.store, 60000);
     struct store_job job = { .id = rig_id(0x99999), .state = 102 };
     struct store_query query = { .table = STORE_JOB,
         .filter_count = 1,
@@ -415,7 +415,7 @@ Test(lists, tables_without_filters)
 Test(lists, a_cursor_that_is_none)
 {
     struct store_query query = { .table = STORE_EVENT, .limit = 10, .before = "x" };
-    struct store_reader *reader = store_reader_take(world->rig.store, 1000);
+    struct store_reader *reader = store_reader_take(world->rig.store, 60000);
     unsigned rows = 0;
 
     cr_assert_eq(store_list(reader, &query, count_each, &rows), -EINVAL);
@@ -441,7 +441,7 @@ Test(lists, events_come_oldest_first)
 {
     struct store_event event = { .kind = "InstModification",
         .changed = "{\"JobState\":7}" };
-    struct store_reader *reader = store_reader_take(world->rig.store, 1000);
+    struct store_reader *reader = store_reader_take(world->rig.store, 60000);
     int64_t next = 1;
 
     cr_assert_eq(store_events(reader, 0, 10, event_each, &next), 0);

@@ -208,7 +208,7 @@ Test(plans, no_statement_walks_a_table_or_sorts)
     rig_make(&rig);
     rig_open(&rig);
     rows_make(&rig);
-    reader = store_reader_take(rig.store, 1000);
+    reader = store_reader_take(rig.store, 60000);
     for (unsigned table = 0; table < STORE_TABLE_COUNT; table++)
         ran += table_run(reader, table);
     others_run(&rig, reader);

