@@ -10,8 +10,9 @@
 #include "replica/base/checked.h"
 #include "replica/base/scope.h"
 
+/* One of them is needed. */
 static const unsigned needed_caps[BLOCK_OP_COUNT] = {
-    [BLOCK_ZERO] = BLOCK_CAN_ZERO,
+    [BLOCK_ZERO] = BLOCK_CAN_ZERO | BLOCK_MAY_ZERO,
     [BLOCK_DISCARD] = BLOCK_CAN_DISCARD,
     [BLOCK_EXTENTS] = BLOCK_CAN_EXTENTS,
 };
@@ -57,7 +58,7 @@ static int early_answer(
 
     if (changes_bytes(request->op) && (device->caps & BLOCK_READ_ONLY))
         return -EROFS;
-    if ((device->caps & needed) != needed)
+    if (needed && !(device->caps & needed))
         return -EOPNOTSUPP;
     if (device->broken)
         return -ENOTCONN;

@@ -40,6 +40,7 @@ enum block_device_caps {
     BLOCK_VOLATILE = 16, /* finished writes need a flush to be stable */
     BLOCK_READ_ONLY = 32, /* opened for reading: write, zero, discard answer -EROFS */
     BLOCK_THIN = 64, /* the store behind it is thinly provisioned */
+    BLOCK_MAY_ZERO = 128, /* not CAN_ZERO, but it may be tried, at an unknown price */
 };
 
 enum block_extent_kind {

@@ -75,10 +75,11 @@ static int vector_put(struct initiator_command *command, struct command_room *ro
 
 /** With UNMAP: gives the blocks back if they read as zeros then, else writes zeros. */
 static void write_same(struct initiator_command *command, struct command_room *room,
-        uint32_t block_size, const struct block_request *request)
+        uint32_t block_size, const struct block_request *request, bool gives_back)
 {
     start(command, 0x93, 16, INITIATOR_OUT, block_size); /* WRITE SAME(16) */
-    command->cdb[1] = 0x08;
+    if (gives_back)
+        command->cdb[1] = 0x08;
     range_put(command, block_size, request);
     buffer_put(command, room, zeros, block_size);
 }
@@ -141,10 +142,11 @@ int block_iscsi_command(struct initiator_command *command, struct command_room *
             unmap(command, room, base->block_size, request);
             return 0;
         }
-        write_same(command, room, base->block_size, request);
+        write_same(command, room, base->block_size, request, true);
         return 0;
     case BLOCK_ZERO:
-        write_same(command, room, base->block_size, request);
+        write_same(command, room, base->block_size, request,
+                base->caps & BLOCK_DISCARD_ZEROES);
         return 0;
     case BLOCK_EXTENTS:
         lba_status(command, room, base->block_size, request, status);

@@ -14,7 +14,8 @@
 enum {
     DEPTH = 8, /* requests in flight that are useful */
     MAX_TRANSFER = 1 << 20,
-    MAX_ZERO = 256 << 20
+    MAX_ZERO = 256 << 20,
+    MAX_SAME = 16 << 20 /* bytes: what is written there takes its time there */
 };
 
 void opening_fail(struct lun *lun, const struct fault *fault)
@@ -50,13 +51,13 @@ static unsigned lun_caps(const struct lun_facts *facts, bool writable)
         caps |= BLOCK_THIN;
     if (facts->can_extents)
         caps |= BLOCK_CAN_EXTENTS;
-    /* WRITE SAME without UNMAP is a write of zeros done there, block by block with some
-       targets: slower than sending them. Hence only where it gives the blocks back. */
     if (facts->thin && facts->reads_zeros && facts->can_write_same_unmap)
-        caps |= BLOCK_CAN_ZERO | BLOCK_CAN_DISCARD | BLOCK_DISCARD_ZEROES;
-    else if (facts->thin && facts->can_unmap)
+        return caps | BLOCK_CAN_ZERO | BLOCK_CAN_DISCARD | BLOCK_DISCARD_ZEROES;
+    if (facts->thin && facts->can_unmap)
         caps |= BLOCK_CAN_DISCARD;
-    return caps;
+    /* WRITE SAME that gives nothing back is a write of zeros done there, block by block
+       with some targets: slower than sending them. And nothing tells who has it at all. */
+    return caps | BLOCK_MAY_ZERO;
 }
 
 /** The smaller of two limits in blocks, as bytes; 0 means none. */
@@ -67,6 +68,17 @@ static uint32_t limit_bytes(uint64_t blocks, uint32_t block_size, uint32_t most)
     if (blocks == 0 || !checked_mul(blocks, block_size, &bytes) || bytes > most)
         return most;
     return (uint32_t)bytes;
+}
+
+/* Of one ZERO or DISCARD, whichever takes less. */
+static uint32_t zero_limit(const struct lun_facts *facts, unsigned caps)
+{
+    uint32_t most = caps & BLOCK_MAY_ZERO ? MAX_SAME : MAX_ZERO;
+
+    most = limit_bytes(facts->max_write_same, facts->block_size, most);
+    if ((caps & BLOCK_CAN_DISCARD) && !(caps & BLOCK_DISCARD_ZEROES))
+        most = limit_bytes(facts->max_unmap, facts->block_size, most);
+    return most;
 }
 
 static void lun_describe(struct lun *lun)
@@ -80,11 +92,7 @@ static void lun_describe(struct lun *lun)
     base->caps = lun_caps(facts, lun->spec->writable);
     base->max_transfer =
             limit_bytes(facts->max_transfer, facts->block_size, MAX_TRANSFER);
-    if (base->caps & BLOCK_DISCARD_ZEROES)
-        base->max_zero =
-                limit_bytes(facts->max_write_same, facts->block_size, MAX_ZERO);
-    else
-        base->max_zero = limit_bytes(facts->max_unmap, facts->block_size, MAX_ZERO);
+    base->max_zero = zero_limit(facts, base->caps);
 }
 
 static void lun_identify(struct lun *lun)

@@ -59,6 +59,8 @@ Test(iscsi_open, a_thick_lun_tells_what_it_is)
     cr_assert(!(device->caps &
             (BLOCK_THIN | BLOCK_CAN_ZERO | BLOCK_CAN_DISCARD | BLOCK_DISCARD_ZEROES |
                     BLOCK_READ_ONLY)));
+    cr_assert(device->caps & BLOCK_MAY_ZERO);
+    cr_assert(device->max_zero > 0 && device->max_zero <= 16 * RIG_MIB);
     snprintf(
             place, sizeof(place), "lun:127.0.0.1:%u," RIG_TARGET ",1", world.tgt->port);
     cr_assert_str_eq(opening.identity.place, place);
@@ -80,6 +82,7 @@ Test(iscsi_open, a_thin_lun_of_4096_byte_blocks_tells_what_it_can)
 
     cr_assert_eq(device->block_size, 4096);
     cr_assert((device->caps & wanted) == wanted, "%x", device->caps);
+    cr_assert(!(device->caps & BLOCK_MAY_ZERO));
     cr_assert(device->max_zero > 0 && device->max_zero % 4096 == 0);
     cr_assert(device_close(&device));
     world_end(&world);
@@ -208,6 +211,30 @@ static unsigned extents_of(struct block_device *device, uint64_t offset,
 
     cr_assert_eq(device_call_run(device, &call), 0, "%s", block_last_words(device));
     return call.request.extents_count;
+}
+
+/* No block of it was ever promised to be zero: what is zeroed there is garbage before. */
+Test(iscsi_data, zeros_that_a_thick_lun_makes)
+{
+    struct world world = world_make(NULL);
+    struct block_spec spec = rig_spec(world.tgt->port, 1);
+    struct block_device *device = rig_open(world.loop, &spec);
+    uint8_t *bytes = malloc(SIZE);
+
+    memset(bytes, 7, SIZE);
+    cr_assert_eq(pwrite(world.fd, bytes, SIZE, 0), SIZE);
+    cr_assert_eq(device_do(device, BLOCK_ZERO, RIG_MIB, NULL, 2 * RIG_MIB, 0), 0);
+    cr_assert_eq(device_do(device, BLOCK_ZERO, 5 * RIG_MIB + 512, NULL, 512, 0), 0);
+    for (uint64_t at = 0; at < SIZE; at += RIG_MIB)
+        cr_assert_eq(device_read(device, at, bytes + at, RIG_MIB), 0);
+    for (int i = 0; i < SIZE; i++) {
+        bool zero = (i >= RIG_MIB && i < 3 * RIG_MIB) ||
+                (i >= 5 * RIG_MIB + 512 && i < 5 * RIG_MIB + 1024);
+        cr_assert_eq(bytes[i], zero ? 0 : 7, "at %d", i);
+    }
+    free(bytes);
+    cr_assert(device_close(&device));
+    world_end(&world);
 }
 
 Test(iscsi_data, zeros_discards_and_extents_of_a_thin_lun)

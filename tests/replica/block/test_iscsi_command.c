@@ -50,6 +50,10 @@ Test(command, bytes_on_the_wire)
     cdb_is((const uint8_t[]){ 0x35, 0, 0, 0, 0, 0, 0, 0, 0, 0 }, 10);
     cr_assert(command.direction == INITIATOR_NONE && command.iovcnt == 0);
     cr_assert(make(BLOCK_ZERO, 512, 1024, 0) == 0);
+    cdb_is((const uint8_t[]){ 0x93, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0 }, 16);
+    cr_assert(command.direction == INITIATOR_OUT && command.length == 512);
+    base.caps = BLOCK_DISCARD_ZEROES; /* then blocks are given back */
+    cr_assert(make(BLOCK_ZERO, 512, 1024, 0) == 0);
     cdb_is((const uint8_t[]){ 0x93, 8, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0 }, 16);
     cr_assert(command.direction == INITIATOR_OUT && command.length == 512);
     cr_assert(make(BLOCK_EXTENTS, 512, 1024, 0) == 0);
