@@ -221,81 +221,13 @@ static void flush_consider(struct copy *copy, bool now)
 
 /* -- pieces ------------------------------------------------------------------------ */
 
-/* Zeros of the source: where the sidecar knows them on the target, and where not. */
-static void plan_zero_by_digest(struct copy *copy, struct piece *piece)
-{
-    uint64_t end = piece->offset + piece->length;
-    uint64_t zeros = sidecar_zeros(copy->sidecar, piece->offset, end);
-
-    if (zeros) {
-        piece->target_zero = true;
-        piece->length = zeros;
-        return;
-    }
-    piece->length = min_u64(
-            slot_zero_max(copy), sidecar_others(copy->sidecar, piece->offset, end));
-}
-
-static void plan_zero(struct copy *copy, struct piece *piece)
-{
-    uint64_t run, end = piece->offset + piece->length;
-
-    if (piece->target_zero)
-        return;
-    if (copy->by_digest) {
-        plan_zero_by_digest(copy, piece);
-        return;
-    }
-    run = map_zero_run(&copy->target_map, piece->offset, end);
-    if (run >= min_u64(MAP_HOLE_MIN, piece->length)) {
-        piece->target_zero = true;
-        piece->length = run;
-        return;
-    }
-    piece->length = map_data_run(&copy->target_map, piece->offset, piece->length);
-    piece->length = min_u64(piece->length,
-            copy->pass == COPY_FULL ? slot_zero_max(copy) : copy->piece_max);
-}
-
-/* Bytes that the limit counts: those that must be moved. */
-static uint64_t piece_cost(const struct copy *copy, const struct piece *piece)
-{
-    bool compared = copy->pass != COPY_FULL && !copy->by_digest;
-    bool sent = compared || copy->zero_way == ZERO_BY_WRITE;
-
-    return piece->source_zero && !sent ? 0 : piece->length;
-}
-
-static void plan_piece(struct copy *copy, struct piece *piece)
-{
-    uint64_t rest = copy->total - copy->cursor, zero;
-    uint64_t most = throttle_piece(&copy->throttle, copy->step, copy->piece_max);
-
-    *piece = (struct piece){ .offset = copy->cursor,
-        .target_zero = copy->options.target_zero && copy->pass != COPY_VERIFY &&
-                !copy->by_digest };
-    zero = map_zero_run(&copy->source_map, copy->cursor, copy->total);
-    if (zero && zero >= min_u64(MAP_HOLE_MIN, rest)) {
-        piece->source_zero = true;
-        piece->length = zero;
-        plan_zero(copy, piece);
-        if (!piece->target_zero && piece_cost(copy, piece))
-            piece->length = min_u64(piece->length, most);
-        return;
-    }
-    piece->length = map_data_run(&copy->source_map, copy->cursor, min_u64(most, rest));
-    if (!piece->target_zero)
-        piece->target_zero = map_zero_run(&copy->target_map, copy->cursor,
-                                     copy->cursor + piece->length) == piece->length;
-}
-
 static void piece_start(struct copy *copy)
 {
     struct slot *slot = copy->idle;
     struct piece piece;
     unsigned entry;
 
-    plan_piece(copy, &piece);
+    piece_plan(copy, &piece);
     check(piece.length > 0 && piece.length <= copy->total - copy->cursor);
     copy->cursor += piece.length;
     entry = ledger_begin(&copy->ledger, copy->cursor);

@@ -1,4 +1,5 @@
-/* replica/copy/inside.h - what copy.c and slot.c share; nobody else includes it.
+/* replica/copy/inside.h - what copy.c, plan.c, slot.c and run.c share; nobody
+ * else includes it.
  *
  * A copy runs in passes (the copy or delta itself, then the reading back). A pass cuts
  * [cursor, total) into pieces, in order. A piece that moves bytes takes a slot, which
@@ -151,6 +152,12 @@ void slot_move(struct slot *slot, enum place place);
 void copy_fail(struct copy *copy, int result, bool on_target, const char *verb,
         uint64_t offset);
 
+/** The piece at the cursor. In plan.c. */
+void piece_plan(struct copy *copy, struct piece *piece);
+
+/** Bytes of it that the limit counts. In plan.c. */
+uint64_t piece_cost(const struct copy *copy, const struct piece *piece);
+
 /** Begin @piece, which is not zero on both sides, in an idle slot that is taken. In
  * slot.c. */
 void slot_start(struct slot *slot, const struct piece *piece, unsigned entry);
@@ -159,7 +166,20 @@ void slot_start(struct slot *slot, const struct piece *piece, unsigned entry);
  * slot.c. */
 void slots_compare(struct copy *copy);
 
-/** The largest zero run that one piece may ask for, bytes in whole units. In slot.c. */
+/** No run of it, and no request, is in flight any more. In slot.c. */
+void slot_end(struct slot *slot);
+
+/** Run @at of the slot: [from, end) of the target, with zeros, or with the slot's bytes. In
+ * run.c. */
+void run_init(struct slot *slot, unsigned at, uint64_t from, uint64_t end, bool zero);
+
+/** Begin its first @count runs; the slot ends with the last of them. In run.c. */
+void slot_write(struct slot *slot, unsigned count);
+
+/** What the request of the run moved is on the target. In run.c. */
+void run_account(struct run *run);
+
+/** The largest zero run that one piece may ask for, bytes in whole units. In run.c. */
 uint64_t slot_zero_max(const struct copy *copy);
 
 #endif
