@@ -112,6 +112,8 @@ JOB = one("/jobs", "Job")
 BAD = [
     without(JOB, "JobState"),
     without(JOB, "Actions"),
+    changed(JOB, Colour="red"),
+    changed(JOB, Differences=[{"Offset": 0, "Length": 512, "Colour": "red"}]),
     changed(JOB, JobState=1),
     changed(JOB, JobState="Running"),
     changed(JOB, JobStateName="Suspended"),

@@ -92,6 +92,23 @@ def check_routes():
     return len(rows)
 
 
+def check_filters():
+    """What a list takes in its query, and what the document says of it."""
+    count = 0
+    gets = {path: item["get"] for path, item in API["paths"].items() if "get" in item}
+    for file in sorted((ROOT / "api").glob("*.c")):
+        text = file.read_text()
+        rows = re.search(r"list_members\[\] = \{(.*?)\n\};", text, re.S)
+        served = re.search(r'list_serve\(call, \w+, "(/\w+)"', text)
+        if not rows or not served:
+            continue
+        have = {p["name"] for p in gets[served.group(1)]["parameters"] if "name" in p}
+        want = set(re.findall(r'\.name = "(\w+)"', rows.group(1)))
+        same(f"filters of {served.group(1)}", sorted(have), sorted(want))
+        count += len(want)
+    return count
+
+
 def check_details():
     """What a linter does not ask: refusals everywhere, closed requests, known problems."""
     count = 0
@@ -118,7 +135,8 @@ def check_details():
 
 
 def main():
-    checked = {c.__name__: c() for c in (check_words, check_routes, check_details)}
+    checked = {c.__name__: c() for c in (check_words, check_routes, check_filters,
+                                              check_details)}
     print(", ".join(f"{name}: {count}" for name, count in checked.items()))
     for text in wrong:
         print(text, file=sys.stderr)

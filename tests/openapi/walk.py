@@ -26,7 +26,8 @@ class Service:
         self.pool.mkdir()
         self.process = subprocess.Popen(
             [binary, "--data-dir", folder / "data", "--pool", f"default={self.pool}",
-             "--http", "127.0.0.1:0", "--health", "127.0.0.1:0", "--log-level", "warn"],
+             "--http", "127.0.0.1:0", "--health", "127.0.0.1:0", "--iscsi", "127.0.0.1:0",
+             "--log-level", "warn"],
             stdout=subprocess.PIPE, text=True)
         line = self.process.stdout.readline()
         words = dict(word.split("=") for word in line.split() if "=" in word)
@@ -93,6 +94,7 @@ def walk_elements(service):
     ask("PATCH", source["Self"], {"Size": 1})
     ask("GET", "/elements?limit=1")
     ask("GET", "/elements?Type=StorageVolume&Usage=2,Other&Remote=false")
+    ask("GET", "/elements?Of=" + source["Id"] + "&Address=" + source["Address"])
     ask("GET", "/elements?Colour=red")
     ask("GET", "/elements?limit=0")
     for bad in ({"Type": "StorageVolume"}, {"Type": "Cube", "Pool": "default", "Size": 512},
@@ -142,7 +144,9 @@ def walk_settings(service):
     ask("PATCH", setting["Self"], {"AutoDelete": True})
     ask("POST", "/settings", {"DesiredRPO": 1})
     ask("POST", "/settings", {"FailedCopyStopsHostIO": True})
-    _, second, _ = ask("POST", "/settings", {})
+    _, second, _ = ask("POST", "/settings", {
+        "InitialSynchronization": 2, "CopyRecoveryMode": "Manual", "FailedCopyStopsHostIO": False,
+        "ThinProvisionedPoolType": 9, "ThinProvisionedInitialReserve": 0, "Verify": True})
     ask("DELETE", second["Self"])
     ask("DELETE", second["Self"])
     ask("GET", second["Self"])
@@ -198,6 +202,7 @@ def walk_replicas(service, source, replica):
     ask = service.ask
     ask("GET", replica)
     ask("GET", "/replicas?CopyType=UnSyncAssoc,2&SyncState=14&SourceElement=" + source["Self"])
+    ask("GET", "/replicas?SystemElement=" + source["Id"] + "&ReplicationPipe=" + NOBODY)
     ask("PATCH", replica, {"CopyPriority": "High"})
     ask("PATCH", replica, {"CopyPriority": 9})
     for operation in ("Fracture", "Unquiesce", 4):
