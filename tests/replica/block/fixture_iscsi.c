@@ -75,8 +75,9 @@ static struct block_device *lun_open(
         .lun = 1,
         .initiator = "iqn.2026-11.org.replicad:contract",
         .isid = 0x800000000000 | ++qualifier,
-        .connect_timeout_ms = 10000,
-        .io_timeout_ms = 30000 };
+        /* far beyond what a loaded machine needs */
+        .connect_timeout_ms = 30000,
+        .io_timeout_ms = 60000 };
     struct device_opening opening;
     struct block_device *device;
     char portal[BLOCK_PORTAL_TEXT];

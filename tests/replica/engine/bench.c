@@ -12,6 +12,7 @@
 
 #include "replica/base/check.h"
 #include "replica/base/checked.h"
+#include "replica/base/clock.h"
 #include "replica/base/scope.h"
 
 /* -- events -------------------------------------------------------------------------- */
@@ -73,7 +74,7 @@ bool bench_wait(struct bench *bench, const struct uuid *id,
     struct timespec deadline;
     int result = 0;
 
-    clock_gettime(CLOCK_REALTIME, &deadline);
+    clock_gettime(CLOCK_MONOTONIC, &deadline);
     deadline.tv_sec += BENCH_WAIT_MS / 1000;
     pthread_mutex_lock(&bench->lock);
     while (!reached(record_of(bench, id)) && result != ETIMEDOUT)
@@ -81,6 +82,22 @@ bool bench_wait(struct bench *bench, const struct uuid *id,
     *record = *record_of(bench, id);
     pthread_mutex_unlock(&bench->lock);
     return reached(record);
+}
+
+void bench_later(const struct bench *bench, const char *name)
+{
+    struct instant due = instant_add_ms(clock_monotonic(), 30000);
+    struct stat file, scratch;
+
+    check(stat(bench_path(bench, name), &file) == 0);
+    do {
+        scoped_fd int fd =
+                open(bench_path(bench, "later"), O_WRONLY | O_CREAT | O_TRUNC, 0600);
+        check(fd >= 0 && write(fd, "x", 1) == 1 && fstat(fd, &scratch) == 0);
+        check(!instant_reached(clock_monotonic(), due));
+    } while (scratch.st_ctim.tv_sec == file.st_ctim.tv_sec &&
+            scratch.st_ctim.tv_nsec == file.st_ctim.tv_nsec);
+    check(unlink(bench_path(bench, "later")) == 0);
 }
 
 bool bench_has_ended(const struct bench_record *record)
@@ -194,9 +211,14 @@ void bench_engine_stop(struct bench *bench)
 
 void bench_init(struct bench *bench, void (*tune)(struct engine_options *options))
 {
+    pthread_condattr_t attributes;
+
     memset(bench, 0, sizeof *bench);
     pthread_mutex_init(&bench->lock, NULL);
-    pthread_cond_init(&bench->changed, NULL);
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&bench->changed, &attributes);
+    pthread_condattr_destroy(&attributes);
     snprintf(bench->directory, sizeof bench->directory, "/tmp/replicad-engine-XXXXXX");
     check(mkdtemp(bench->directory));
     bench_engine_start(bench, tune);

@@ -44,6 +44,10 @@ void bench_engine_start(
     a hole. */
 void bench_file(struct bench *bench, const char *name, uint64_t length, uint64_t seed);
 
+/** Until a change of the file is told from its last one: the clock that stamps them ticks in
+    milliseconds. */
+void bench_later(const struct bench *bench, const char *name);
+
 /** Path of a file of the pool. Static buffer, two in turn. */
 const char *bench_path(const struct bench *bench, const char *name);
 

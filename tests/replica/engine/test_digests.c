@@ -10,7 +10,11 @@
 #include "replica/base/scope.h"
 #include "tests/replica/engine/bench.h"
 
-enum { MIB = 1 << 20, CHUNK = 64 << 10 };
+enum {
+    MIB = 1 << 20,
+    CHUNK = 64 << 10,
+    SLOWLY = MIB / 2 /* bytes a second: not through before it is stopped */
+};
 #define SIZE ((uint64_t)16 * MIB + 1000)
 
 static struct bench bench;
@@ -35,7 +39,7 @@ static void teardown(void)
     bench_finish(&bench);
 }
 
-TestSuite(digests, .init = setup, .fini = teardown, .timeout = 120);
+TestSuite(digests, .init = setup, .fini = teardown);
 
 static struct engine_plan plan_of(enum engine_work work)
 {
@@ -133,6 +137,7 @@ Test(digests, a_comparison_makes_them_anew)
 Test(digests, a_target_that_others_wrote_is_compared)
 {
     run(ENGINE_COPY, ENGINE_MODE_FULL);
+    bench_later(&bench, "b");
     poke(bench_path(&bench, "b"), 5 * MIB + 3);
     struct bench_record record = run(ENGINE_DELTA, ENGINE_MODE_DELTA_COMPARE);
     cr_assert(record.last.written <= CHUNK); /* none when the source has a hole there */
@@ -177,7 +182,7 @@ Test(digests, while_it_runs_they_are_open)
     run(ENGINE_COPY, ENGINE_MODE_FULL);
     poke(bench_path(&bench, "a"), 2 * MIB);
     struct engine_plan plan = plan_of(ENGINE_DELTA);
-    plan.limit = 2 * MIB;
+    plan.limit = SLOWLY;
     cr_assert(engine_start(bench.engine, &plan) == 0);
     cr_assert(bench_wait(&bench, &plan.id, bench_has_moved, &record));
     char command[700];
@@ -201,7 +206,7 @@ Test(digests, a_stopped_resync_goes_on_by_digest)
     poke(bench_path(&bench, "a"), 100);
     poke(bench_path(&bench, "a"), 15 * MIB);
     struct engine_plan plan = plan_of(ENGINE_DELTA);
-    plan.limit = 4 * MIB;
+    plan.limit = SLOWLY;
     cr_assert(engine_start(bench.engine, &plan) == 0);
     cr_assert(bench_wait(&bench, &plan.id, bench_has_moved, &record));
     cr_assert(engine_stop_wait(bench.engine, &plan.id, ENGINE_DRAIN, 20000) == 0);
@@ -220,7 +225,7 @@ Test(digests, a_stopped_run_serves_no_new_one)
 {
     struct bench_record record;
     struct engine_plan plan = plan_of(ENGINE_COPY);
-    plan.limit = 4 * MIB;
+    plan.limit = SLOWLY;
     cr_assert(engine_start(bench.engine, &plan) == 0);
     cr_assert(bench_wait(&bench, &plan.id, bench_has_moved, &record));
     cr_assert(engine_stop_wait(bench.engine, &plan.id, ENGINE_DRAIN, 20000) == 0);
@@ -263,7 +268,7 @@ Test(digests, forgotten_under_way)
 {
     struct bench_record record;
     struct engine_plan plan = plan_of(ENGINE_COPY);
-    plan.limit = 8 * MIB;
+    plan.limit = SLOWLY;
     cr_assert(engine_start(bench.engine, &plan) == 0);
     cr_assert(bench_wait(&bench, &plan.id, bench_has_moved, &record));
     cr_assert(engine_pair_forget(bench.engine, &pair) == 0);

@@ -11,13 +11,20 @@
 #include "replica/end.h"
 #include "tests/replica/engine/bench.h"
 
-enum { MIB = 1 << 20, SIZE = 24 << 20, OPENINGS = 64 };
+enum {
+    MIB = 1 << 20,
+    SIZE = 24 << 20,
+    OPENINGS = 64,
+    COMEBACK_MS = 2000,
+    LIFE_MS = 400
+};
 
 /* What one opening answers, and what its device then does. */
 struct turn {
     int error; /* of the opening */
     struct block_fault_plan faults[2];
     unsigned fault_count;
+    bool hangs; /* its first write is not answered until hung_release() */
     void (*before)(void); /* called when it is opened */
 };
 
@@ -51,6 +58,48 @@ static void answer(struct loop_task *task)
     end->done(end, end->device, &end->fault);
 }
 
+/* The write that hangs. The loop's. */
+static struct {
+    struct block_ops ops;
+    const struct block_ops *real;
+    struct block_device *device;
+    struct block_request *request;
+    struct loop_task release;
+    bool over;
+} hung;
+
+static void hung_submit(struct block_device *device, struct block_request *request)
+{
+    if (request->op == BLOCK_WRITE && !hung.over && !hung.request)
+        hung.request = request;
+    else
+        hung.real->submit(device, request);
+}
+
+static void hang(struct block_device *device)
+{
+    hung.device = device;
+    hung.real = device->ops;
+    hung.ops = *device->ops;
+    hung.ops.submit = hung_submit;
+    device->ops = &hung.ops;
+}
+
+static void hung_go_on(struct loop_task *task)
+{
+    (void)task;
+    hung.over = true;
+    if (hung.request)
+        hung.real->submit(hung.device, hung.request);
+}
+
+/* From the test's thread. */
+static void hung_release(void)
+{
+    hung.release.run = hung_go_on;
+    loop_post(hung.device->loop, &hung.release);
+}
+
 static void open_scripted(struct end *end, const struct engine_element *element,
         bool writable, bool barrier)
 {
@@ -77,6 +126,8 @@ static void open_scripted(struct end *end, const struct engine_element *element,
         check(end->device);
         if (turn->fault_count)
             end->device = block_faulty(&end->device, turn->faults, turn->fault_count);
+        if (turn->hangs)
+            hang(end->device);
         end->found = (struct engine_found){ .size = end->device->size };
         end->found.identity.foreign_reservation = side->reserved;
     }
@@ -109,7 +160,7 @@ static void teardown(void)
     memory_disk_destroy(target.disk);
 }
 
-TestSuite(recovery, .init = setup, .fini = teardown, .timeout = 120);
+TestSuite(recovery, .init = setup, .fini = teardown);
 
 static struct engine_plan plan_of(enum engine_work work)
 {
@@ -278,7 +329,7 @@ Test(recovery, one_that_ran_before_is_fenced_from_the_first)
 static void tune_short(struct engine_options *options)
 {
     tune(options);
-    options->recovery_ms = 400;
+    options->recovery_ms = COMEBACK_MS;
 }
 
 Test(recovery, a_device_that_stays_away_is_given_up)
@@ -310,12 +361,17 @@ Test(recovery, a_device_that_comes_and_goes_gets_there)
     bench_engine_start(&bench, tune_short);
     bench.engine->open = open_scripted;
     target.turns[0].before = count_comeback;
+    target.turns[0].faults[0] = (struct block_fault_plan){
+        .op = BLOCK_WRITE, .times = 1, .delay_ms = LIFE_MS
+    };
+    target.turns[0].fault_count = 1;
     source.turns[0] = turn_lost(BLOCK_READ, 3, -ENOTCONN);
     struct engine_plan plan = plan_of(ENGINE_COPY);
     plan.priority = 3; /* a small window, so many lives */
     struct bench_record record = bench_run(&bench, &plan);
     expect_done(&record);
     cr_assert(comebacks >= 8 && record.waiting + 1 == comebacks);
+    cr_assert((comebacks - 1) * LIFE_MS > COMEBACK_MS, "it was no long life");
     cr_assert(record.last.written == SIZE, "bytes are counted twice");
 }
 
@@ -358,8 +414,7 @@ Test(recovery, a_hanging_device_stops_only_its_own_plan)
 {
     struct bench_record record, hanging;
     target.turn_count = 2;
-    target.turns[0] = (struct turn){ .fault_count = 1,
-        .faults = { { .op = BLOCK_WRITE, .times = 1, .delay_ms = 3000 } } };
+    target.turns[0] = (struct turn){ .hangs = true };
     struct engine_plan first = plan_of(ENGINE_COPY), second = plan_of(ENGINE_COPY);
     cr_assert(engine_start(bench.engine, &first) == 0);
     cr_assert(bench_wait(&bench, &first.id, bench_has_started, &hanging));
@@ -368,6 +423,7 @@ Test(recovery, a_hanging_device_stops_only_its_own_plan)
     bench_wait(&bench, &first.id, bench_has_started, &hanging);
     cr_assert(hanging.ended == 0, "it did not hang, so nothing is shown");
     cr_assert(engine_stop_wait(bench.engine, &first.id, ENGINE_DROP, 1) == -ETIMEDOUT);
+    hung_release();
     cr_assert(bench_wait(&bench, &first.id, bench_has_ended, &hanging));
     cr_assert(hanging.last.end == ENGINE_STOPPED);
 }
