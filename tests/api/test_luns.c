@@ -108,6 +108,8 @@ Test(luns, the_same_one_by_another_portal_is_6_when_the_world_knows_it)
 {
     struct answer answer;
 
+    if (!ipv6_is_there())
+        cr_skip_test("no IPv6 here");
     add_lun(1, "disk", 1 << 20, (struct tgt_lun){ .vendor = "ACME" });
     answer = add(tgt->port, TARGET, 1, "");
     expect_answer(&answer, MADE, 0);

@@ -12,6 +12,7 @@
 
 #include "replica/base/clock.h"
 #include "tests/support/expect.h"
+#include "tests/support/port.h"
 #include "tests/support/seed.h"
 
 /* -- the house ------------------------------------------------------------------------------- */
@@ -28,8 +29,9 @@ static void portals_take(struct house *house)
 
 void house_open(struct house *house, const char *const *extra)
 {
-    const char *options[20] = { "--iscsi", "127.0.0.1:0", "--iscsi", "[::1]:0",
-        "--credentials", house->credentials };
+    const char *options[20] = { "--iscsi", "127.0.0.1:0", "--iscsi",
+        ipv6_is_there() ? "[::1]:0" : "127.0.0.1:0", "--credentials",
+        house->credentials };
 
     memset(house, 0, sizeof(*house));
     alarm(1200); /* nothing here waits that long */

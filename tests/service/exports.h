@@ -13,7 +13,7 @@
 
 enum { SECTOR = 512, MIB = 1 << 20, PATIENCE_S = 60, PORTAL_TEXT = 64, OUTPUT = 8192 };
 
-/** Portals on IPv4 and, second, IPv6. */
+/** Portals on IPv4 and, second, IPv6; on IPv4 again where there is none. */
 struct house {
     struct world world;
     char credentials[WORLD_PATH]; /* its directory */

@@ -1,11 +1,12 @@
 /* tests/support/port.h - a port of one's own where nobody listens: who connects is refused,
- * and nobody else is given it.
+ * and nobody else is given it. And whether this machine has IPv6 at all: containers may not.
  */
 #ifndef TESTS_SUPPORT_PORT_H
 #define TESTS_SUPPORT_PORT_H
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -26,6 +27,19 @@ static inline int port_keep(uint16_t *port)
     if (fd >= 0)
         (void)close(fd);
     return -1;
+}
+
+/** Can [::1] be listened on? */
+static inline bool ipv6_is_there(void)
+{
+    struct sockaddr_in6 address = { .sin6_family = AF_INET6,
+        .sin6_addr = IN6ADDR_LOOPBACK_INIT };
+    int fd = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    bool there = fd >= 0 && bind(fd, (struct sockaddr *)&address, sizeof(address)) == 0;
+
+    if (fd >= 0)
+        (void)close(fd);
+    return there;
 }
 
 #endif
