@@ -94,6 +94,8 @@ void task_free(struct task *task)
     struct session *session = task->session;
     struct connection *connection = session->connection;
 
+    if (task->aborter) /* who waits for its end must hear of it */
+        management_task_over(task);
     task_answered(task);
     send_forget(task);
     dataout_forget(task);
@@ -260,9 +262,9 @@ static void text_start(struct task *task)
                     &session->terms.terms, admission_list, session,
                     session->text->bytes, TEXT_ANSWER);
         if (!session->text || length < 0) {
-            session->text_busy = false;
-            connection->in.fault = "bad text";
-            connection_finish(connection, session->text ? "bad text" : "no buffer");
+            const char *why = session->text ? "bad text" : "no buffer";
+            task_free(task); /* it has no answer, and nobody else ends it */
+            connection_finish(connection, why);
             return;
         }
         session->text_length = (uint32_t)length;
@@ -377,23 +379,44 @@ void session_begin(struct session *session)
     session->nexus_open = true;
 }
 
+/* Somebody will end it: the unit, the socket, or the last of the others. A task without one
+   would keep its session, its connection and its place in the roster for ever. */
+static bool task_ends(const struct task *task)
+{
+    switch ((enum task_state)task->state) {
+    case TASK_FREE:
+        return true;
+    case TASK_RUNNING: /* a command and a reset are the unit's, an abort is its victim's */
+        return task->opcode == PDU_SCSI_COMMAND ||
+                task->opcode == PDU_TASK_MANAGEMENT || task == task->session->leaving;
+    case TASK_WANTING:
+    case TASK_FEEDING:
+        return task->opcode == PDU_SCSI_COMMAND;
+    case TASK_ANSWERING:
+        return task->session->connection->fd >= 0;
+    default:
+        return false;
+    }
+}
+
+static void task_end(struct task *task)
+{
+    struct session *session = task->session;
+
+    if (task == session->leaving && session->connection->state == CONNECTION_CLOSED)
+        session->leaving = NULL; /* nobody hears its answer */
+    if (task->opcode == PDU_SCSI_COMMAND && task->state != TASK_FREE)
+        command_abort(task);
+    else if (!task_ends(task))
+        task_free(task);
+    check(task_ends(task));
+}
+
 /* Each task is on its way to its end; session_settle() hears when they are there. */
 void session_end_tasks(struct session *session)
 {
-    for (unsigned i = 0; i < TASKS; i++) {
-        struct task *task = &session->tasks[i];
-        if (task->state == TASK_FREE || task == session->leaving)
-            continue;
-        if (task->opcode == PDU_SCSI_COMMAND)
-            command_abort(task);
-        else if (task->state == TASK_HELD || task->state == TASK_LOADING)
-            task_free(task);
-    }
-    if (session->leaving && session->connection->state == CONNECTION_CLOSED) {
-        struct task *task = session->leaving;
-        session->leaving = NULL;
-        task_free(task);
-    }
+    for (unsigned i = 0; i < TASKS; i++)
+        task_end(&session->tasks[i]);
 }
 
 void session_settle(struct session *session)

@@ -4,7 +4,8 @@
     scenarios.py NAME PORT PORT6     one scene; exit status 0 when all went as it must
 
 The rig (target_rig.c) that serves the target answers lines on standard output: "hold 0",
-"held 0 N", "let 0", "sessions 0 [N]", "withdraw 0 MS", "publish 0", "change 0 NAME [MS|no]",
+"held 0 N", "let 0", "sessions 0 [N]", "crowd 0 N" (waits until so many sessions and
+connections are there, says how many), "withdraw 0 MS", "publish 0", "change 0 NAME [MS|no]",
 "secret 1 SECRET".
 """
 import os

@@ -455,6 +455,22 @@ static int sessions_of(struct rig *rig, unsigned export)
     return iscsi_target_sessions(rig->target, &what.id, NULL, 0);
 }
 
+static int crowd_of(struct rig *rig)
+{
+    struct iscsi_figures figures;
+
+    iscsi_target_figures(rig->target, &figures);
+    return (int)(figures.sessions + figures.connections);
+}
+
+/* Sessions of all exports, and what holds or held them. */
+static int wait_crowd(struct rig *rig, int wanted)
+{
+    for (unsigned i = 0; i < 60000 && crowd_of(rig) != wanted; i++)
+        (void)usleep(1000);
+    return crowd_of(rig);
+}
+
 static int wait_sessions(struct rig *rig, unsigned export, int wanted)
 {
     for (unsigned i = 0; i < 60000 && sessions_of(rig, export) != wanted; i++)
@@ -511,6 +527,8 @@ static int serve_line(struct rig *rig, const char *line)
     if (strcmp(word, "sessions") == 0)
         return argument[0] ? wait_sessions(rig, export, atoi(argument))
                            : sessions_of(rig, export);
+    if (strcmp(word, "crowd") == 0)
+        return wait_crowd(rig, atoi(argument));
     if (strcmp(word, "allocations") == 0)
         return (int)rig_allocations();
     if (strcmp(word, "counts") == 0)
@@ -541,17 +559,17 @@ static bool serve_lines(struct rig *rig, struct child *child, char *line, size_t
     return *have < LINE;
 }
 
-int rig_scenario(struct rig *rig, const char *name)
+int rig_scenario(struct rig *rig, const char *script, const char *name)
 {
-    char port[8], port6[8], line[LINE];
-    const char *const argv[] = { "python3",
-        REPLICAD_SOURCE_DIR "/tests/server/iscsi/scenarios.py", name, port, port6,
-        NULL };
+    char path[512], port[8], port6[8], line[LINE];
+    const char *const argv[] = { "python3", path, name, port, port6, NULL };
     struct instant deadline = instant_add_ms(clock_monotonic(), SCENARIO_S * 1000ull);
     struct child child;
     size_t have = 0;
     ssize_t got;
 
+    snprintf(
+            path, sizeof path, REPLICAD_SOURCE_DIR "/tests/server/iscsi/%s.py", script);
     snprintf(port, sizeof port, "%u", rig->port);
     snprintf(port6, sizeof port6, "%u", rig->port6);
     child_start(&child, argv, false);
@@ -561,4 +579,16 @@ int rig_scenario(struct rig *rig, const char *name)
             break;
     }
     return child_end(&child, got != 0);
+}
+
+void rig_play(const char *script, const char *name, const struct rig_options *options)
+{
+    struct rig *rig = rig_start(options);
+    int status = rig_scenario(rig, script, name);
+
+    rig_stop(rig);
+    if (status != 0) {
+        fprintf(stderr, "rig: %s ended with %d\n", name, status);
+        abort();
+    }
 }

@@ -38,8 +38,11 @@ void rig_name(unsigned export, char name[SCSI_NAME_MAX]);
 struct iscsi_export rig_export(struct rig *rig, unsigned export);
 uint8_t *rig_bytes(struct rig *rig, unsigned export);
 
-/** Runs a scenario of scenarios.py; its exit status. */
-int rig_scenario(struct rig *rig, const char *name);
+/** Runs the scene @name of @script ("scenarios"); its exit status. */
+int rig_scenario(struct rig *rig, const char *script, const char *name);
+
+/** The same before a target of its own; it must end well. */
+void rig_play(const char *script, const char *name, const struct rig_options *options);
 
 /** Runs @argv (NULL ends them), at most @seconds; its exit status, -1 when it was killed.
     What it says goes to @output (NUL-terminated; NULL: standard error). */

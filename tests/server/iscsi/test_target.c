@@ -1,25 +1,13 @@
 /* The target as initiators meet it: scenes of scenarios.py, honest and hostile, each before a
  * target of its own; and strangers. */
-#include <stdio.h>
-#include <string.h>
-#include <unistd.h>
+#include <criterion/criterion.h>
 
 #include "tests/server/iscsi/target_rig.h"
-#include "tests/support/expect.h"
-
-static void play(const char *name, const struct rig_options *options)
-{
-    struct rig *rig = rig_start(options);
-    int status = rig_scenario(rig, name);
-
-    rig_stop(rig);
-    cr_assert(status == 0, "%s ended with %d", name, status);
-}
 
 #define SCENE(name)                                                                    \
     Test(iscsi_target, name)                                                           \
     {                                                                                  \
-        play(#name, NULL);                                                             \
+        rig_play("scenarios", #name, NULL);                                            \
     }
 
 SCENE(transfers)
@@ -60,10 +48,10 @@ SCENE(does_not_read)
 
 Test(iscsi_target, pings)
 {
-    play("pings", &(struct rig_options){ .ping_ms = 300 });
+    rig_play("scenarios", "pings", &(struct rig_options){ .ping_ms = 300 });
 }
 
 Test(iscsi_target, starved)
 {
-    play("starved", &(struct rig_options){ .buffer_bytes = 2u << 20 });
+    rig_play("scenarios", "starved", &(struct rig_options){ .buffer_bytes = 2u << 20 });
 }
