@@ -2,8 +2,9 @@
  *
  * The row says what is to be served, and who serves it (exports_serve.c) does. Made: the
  * element is opened and served, then the row is committed; served without a row it is for as
- * long as that takes, and a crash in between leaves nothing. Taken away: the row goes first.
- * Changed in who may use it and how they show it: held ready, committed, then in force, and no
+ * long as that takes, and a crash in between leaves nothing. Taken away: it is served no more,
+ * then the row goes. While a command of a host has not ended the row stays, and with it all that
+ * stands against another writer: what is in flight may still land. Changed in who may use it and how they show it: held ready, committed, then in force, and no
  * session of who still may notices. Changed in more: served anew, as if made. One call at a time
  * changes what is served.
  */
@@ -16,7 +17,7 @@
 
 #include "replica/base/log.h"
 
-enum { SESSIONS_SHOWN = 16 };
+enum { SESSIONS_SHOWN = 16, RETRY_AFTER_S = 5 };
 
 /* -- rendering --------------------------------------------------------------------------------- */
 
@@ -312,11 +313,23 @@ static bool export_look(struct export_work *work)
     return fine;
 }
 
+/** Asked again when what hosts have in flight may have ended. */
+static void refuse_ending(struct call *call)
+{
+    outcome_fail(call->outcome, API_OVERLOADED, -1,
+            "The export is still ending: commands of its hosts have not ended. It is "
+            "as "
+            "it was; ask again");
+    call->outcome->retry_after = RETRY_AFTER_S;
+}
+
 static void refuse_serving(struct call *call, const struct fault *fault)
 {
     struct api_outcome *outcome = call->outcome;
 
-    if (fault->error == -ENODEV) {
+    if (fault->error == -EINPROGRESS) {
+        refuse_ending(call);
+    } else if (fault->error == -ENODEV) {
         outcome_fail(outcome, API_NOT_SUPPORTED, CIM_NOT_SUPPORTED, "%s", fault->why);
     } else if (fault->error == -EBUSY) {
         outcome_fail(outcome, API_IN_USE, CIM_IN_USE, "%s", fault->why);
@@ -352,7 +365,7 @@ static void export_serve_before(struct export_work *work)
 {
     struct fault fault = { 0 };
 
-    if (!work->found || export_is_served(work))
+    if (!work->found || export_is_served(work) || work->call->service->draining)
         return;
     if (export_serve_row(work->call->service, &work->before, EXPORT_PUBLISH, &fault) !=
             0)
@@ -491,15 +504,43 @@ static bool delete_work(struct clerk_turn *turn, void *context)
     return true;
 }
 
+/** Before anything ends: is there such an export, and is it the one that is meant? */
+static bool delete_look(struct export_work *work)
+{
+    struct call *call = work->call;
+    struct store_reader *reader = call_reader(call);
+
+    if (!reader)
+        return false;
+    work->found = export_find(call, reader, &work->before) &&
+            outcome_if_match(call, work->before.revision);
+    store_reader_give(call->service->store, reader);
+    return work->found;
+}
+
+/** True: nothing of it is served any more, and nothing that came through it is in flight. */
+static bool delete_end(struct export_work *work)
+{
+    const struct api_exporter *exporter = work->call->service->exporter;
+    int result = exporter ? exporter->withdraw(exporter->context, &work->before.id) : 0;
+
+    if (result == 0 || result == -ENOENT)
+        return true;
+    refuse_ending(work->call);
+    return false;
+}
+
 void call_EXPORT_DELETE(struct call *call)
 {
     struct export_work work = { .call = call };
     struct service *service = call->service;
-    const struct api_exporter *exporter = service->exporter;
 
     pthread_mutex_lock(&service->exports_lock);
-    if (call_commit(call, delete_work, &work) && call->outcome->verdict == API_GONE &&
-            exporter)
-        (void)exporter->withdraw(exporter->context, &work.row.id);
+    if (delete_look(&work) && delete_end(&work) &&
+            (!call_commit(call, delete_work, &work) ||
+                    call->outcome->verdict != API_GONE)) {
+        work.row.id = work.before.id;
+        export_serve_before(&work);
+    }
     pthread_mutex_unlock(&service->exports_lock);
 }

@@ -104,7 +104,7 @@ static int serving_start(const struct api_exporter *exporter,
     if (how == EXPORT_REPLACE)
         result = exporter->withdraw(exporter->context, &export->id);
     if (result && result != -ENOENT)
-        return fault_set(fault, result, "what was served does not come to rest");
+        return fault_set(fault, -EINPROGRESS, "what was served has not ended yet");
     return exporter->publish(exporter->context, export, fault);
 }
 

@@ -23,13 +23,14 @@ enum {
     ISCSI_PORT = 3260
 };
 
-/** One export that is served, or is about to be. */
+/** One export that is served, or of which something is still in use: one an element. */
 struct served {
     struct served *next;
     struct exports *exports;
     struct uuid id;
     unsigned at; /* index of its loop */
-    bool ending; /* it did not end in time, and still may: nobody is to find it */
+    bool ending; /* under the lock: it did not end in time, and does when it can */
+    bool was_open; /* constant once in the list: hosts may have written */
     struct engine_handle *handle;
     struct scsi_backing backing;
     struct scsi_opening *opening; /* under way, on the handle's loop */
@@ -138,13 +139,46 @@ static void served_free(struct served *served)
     free(served);
 }
 
+/** Under the lock. What is ending too. */
 static struct served **served_find(struct exports *exports, const struct uuid *id)
 {
     struct served **at = &exports->list;
 
-    while (*at && ((*at)->ending || !uuid_equal(&(*at)->id, id)))
+    while (*at && !uuid_equal(&(*at)->id, id))
         at = &(*at)->next;
     return at;
+}
+
+/** Under the lock: let go of those that have ended at last. Returns how many have not. */
+static unsigned served_reap(struct exports *exports)
+{
+    struct served **at = &exports->list, *served;
+    unsigned left = 0;
+
+    while ((served = *at)) {
+        bool ends = served->ending;
+        if (ends &&
+                iscsi_target_withdraw(exports->target, &served->id, 0) != -ETIMEDOUT) {
+            *at = served->next;
+            served_free(served);
+            continue;
+        }
+        left += ends;
+        at = &served->next;
+    }
+    return left;
+}
+
+/** Is there anything of it, be it that it has not ended yet? */
+static bool served_stands(struct exports *exports, const struct uuid *id)
+{
+    bool stands;
+
+    pthread_mutex_lock(&exports->lock);
+    (void)served_reap(exports);
+    stands = *served_find(exports, id) != NULL;
+    pthread_mutex_unlock(&exports->lock);
+    return stands;
 }
 
 /* -- what the api asks ---------------------------------------------------------------------- */
@@ -208,6 +242,8 @@ static int on_publish(
     struct served *served;
     int result;
 
+    if (served_stands(exports, &export->id))
+        return fault_set(fault, -EINPROGRESS, "what was served has not ended yet");
     served = served_make(exports, export, fault);
     if (!served)
         return -ENOMEM;
@@ -216,6 +252,7 @@ static int on_publish(
         served_free(served);
         return result;
     }
+    served->was_open = result == 0;
     served->ending = result != 0;
     pthread_mutex_lock(&exports->lock);
     served->next = exports->list;
@@ -224,30 +261,41 @@ static int on_publish(
     return result;
 }
 
+/** What was never open is nothing to wait for: no host has written it. */
+static bool served_is_due(struct exports *exports, const struct uuid *id)
+{
+    const struct served *served;
+    bool due;
+
+    pthread_mutex_lock(&exports->lock);
+    (void)served_reap(exports);
+    served = *served_find(exports, id);
+    due = served && served->was_open;
+    pthread_mutex_unlock(&exports->lock);
+    return due;
+}
+
 static int on_withdraw(void *context, const struct uuid *id)
 {
     struct exports *exports = context;
     struct served **at, *served;
     int result;
 
-    pthread_mutex_lock(&exports->lock);
-    at = served_find(exports, id);
-    served = *at;
-    pthread_mutex_unlock(&exports->lock);
-    if (!served)
+    if (!served_is_due(exports, id))
         return -ENOENT;
     result = iscsi_target_withdraw(exports->target, id, WITHDRAW_MS);
-    again_ask(exports);
     pthread_mutex_lock(&exports->lock);
-    served->ending = result == -ETIMEDOUT;
-    for (at = &exports->list; *at != served; at = &(*at)->next)
-        ;
-    if (!served->ending)
+    at = served_find(exports, id);
+    served = *at; /* NULL: reaped meanwhile, it was ending before */
+    if (served && result == -ETIMEDOUT) {
+        served->ending = true;
+    } else if (served) {
         *at = served->next;
-    pthread_mutex_unlock(&exports->lock);
-    if (!served->ending)
         served_free(served);
-    return result;
+    }
+    pthread_mutex_unlock(&exports->lock);
+    again_ask(exports);
+    return result == -ETIMEDOUT ? result : 0;
 }
 
 static int on_change(
@@ -260,6 +308,8 @@ static int on_change(
 
     pthread_mutex_lock(&exports->lock);
     served = *served_find(exports, &export->id);
+    if (served && served->ending)
+        served = NULL;
     pthread_mutex_unlock(&exports->lock);
     if (!served)
         return fault_set(fault, -ENOENT, "it is not served");
@@ -281,12 +331,14 @@ static void on_settle(void *context, const struct uuid *id, bool kept)
 static bool on_serves(void *context, const struct uuid *id)
 {
     struct exports *exports = context;
-    bool found;
+    const struct served *served;
+    bool serves;
 
     pthread_mutex_lock(&exports->lock);
-    found = *served_find(exports, id) != NULL;
+    served = *served_find(exports, id);
+    serves = served && !served->ending;
     pthread_mutex_unlock(&exports->lock);
-    return found;
+    return serves;
 }
 
 static size_t on_sessions(void *context, const struct uuid *id,

@@ -19,6 +19,7 @@ static struct fake {
     bool opened_to_read[SERVED_MAX];
     unsigned count, publishes, withdraws, changes, settles;
     int refuse; /* a negative errno: publish() and change() answer it */
+    bool stuck; /* withdraw(): commands of hosts do not end */
     char names[256], user[64], secret[64], address[512]; /* in force */
     bool is_ready;
     char ready_names[256], ready_user[64], ready_secret[64];
@@ -74,6 +75,8 @@ static int fake_withdraw(void *context, const struct uuid *id)
     fake.withdraws++;
     if (at < 0)
         return -ENOENT;
+    if (fake.stuck)
+        return -ETIMEDOUT;
     fake.served[at] = fake.served[--fake.count];
     fake.opened_to_read[at] = fake.opened_to_read[fake.count];
     return 0;
@@ -393,6 +396,57 @@ Test(exports, taken_away_it_is_served_no_more)
     answer_release(&answer);
     answer = get(API_ELEMENT_GET, volume);
     expect(json_is_null(json_object_get(answer.json, "Export")));
+    answer_release(&answer);
+}
+
+Test(exports, what_does_not_end_is_not_deleted)
+{
+    static const char *const bodies[] = { NULL,
+        "{\"Initiators\":[\"*\"],\"ReadOnly\":true}" };
+    struct answer answer;
+
+    exported(volume, "{\"Initiators\":[\"*\"]}");
+    fake.stuck = true;
+    for (unsigned i = 0; i < 2; i++) {
+        answer = bodies[i] ? put(volume, bodies[i]) : get(API_EXPORT_DELETE, volume);
+        expect_answer(&answer, OVERLOADED, -1);
+        expect(answer.outcome.retry_after > 0);
+        answer_release(&answer);
+        answer = get(API_ELEMENT_DELETE, volume);
+        expect_answer(&answer, IN_USE, 6);
+        answer_release(&answer);
+        answer = get(API_EXPORT_GET, volume);
+        expect_answer(&answer, DONE, -1);
+        expect(json_is_false(json_object_get(answer.json, "ReadOnly")));
+        answer_release(&answer);
+    }
+    fake.stuck = false;
+    answer = get(API_EXPORT_DELETE, volume);
+    expect_answer(&answer, GONE, -1);
+    answer_release(&answer);
+    answer = get(API_ELEMENT_DELETE, volume);
+    expect_answer(&answer, DONE, 0);
+    answer_release(&answer);
+}
+
+Test(exports, a_deletion_that_is_not_durable_leaves_it_served)
+{
+    struct answer answer;
+
+    exported(volume, "{\"Initiators\":[\"*\"]}");
+    answer = rig_call(&rig, API_EXPORT_DELETE,
+            (struct asked){ .id = volume, .if_match = "\"r7\"" }, NULL);
+    expect_answer(&answer, PRECONDITION, -1);
+    answer_release(&answer);
+    expect(fake.withdraws == 0 && fake.count == 1);
+    disk_full(true);
+    answer = get(API_EXPORT_DELETE, volume);
+    expect_answer(&answer, NO_SPACE, -1);
+    answer_release(&answer);
+    disk_full(false);
+    expect_eq(fake.count, 1);
+    answer = get(API_EXPORT_GET, volume);
+    expect_answer(&answer, DONE, -1);
     answer_release(&answer);
 }
 

@@ -1,0 +1,149 @@
+/* Exports whose far side is stuck: what a host has sent may still land, so nothing says that it
+ * is over before it is. A second daemon that is stopped (SIGSTOP) plays the far side. */
+#include <criterion/criterion.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "replica/base/clock.h"
+#include "tests/service/exports.h"
+#include "tests/support/expect.h"
+
+#define ALL "{\"Initiators\":[\"*\"]}"
+
+/** A far side with one volume, and it as an element of ours that is exported. */
+struct stuck {
+    struct house theirs, ours;
+    char far[WORLD_ID], lun[WORLD_ID];
+    char element[WORLD_PATH], export[WORLD_PATH]; /* paths of the latter */
+};
+
+static void stuck_open(struct stuck *stuck, const char *const *options)
+{
+    json_t *made;
+
+    house_open(&stuck->theirs, NULL);
+    house_open(&stuck->ours, options);
+    volume_make(&stuck->theirs, 4 * MIB, stuck->far);
+    export_put(&stuck->theirs, 201, stuck->far, ALL);
+    made = world_call(&stuck->ours.world, 201, "POST", "/elements",
+            "{\"Type\":\"StorageVolume\",\"ElementName\":\"far\",\"Address\":"
+            "\"iscsi://%s/iqn.2026-11.org.replicad:%s/0\"}",
+            stuck->theirs.v4, stuck->far);
+    snprintf(stuck->lun, sizeof(stuck->lun), "%s", text_of(made, "Id"));
+    json_decref(made);
+    snprintf(stuck->element, sizeof(stuck->element), "/elements/%s", stuck->lun);
+    snprintf(stuck->export, sizeof(stuck->export), "/elements/%s/export", stuck->lun);
+    export_put(&stuck->ours, 201, stuck->lun, ALL);
+}
+
+static void stuck_far_side(struct stuck *stuck, int number)
+{
+    expect_eq(kill(stuck->theirs.world.daemon.pid, number), 0);
+}
+
+static void stuck_close(struct stuck *stuck)
+{
+    house_close(&stuck->ours);
+    house_close(&stuck->theirs);
+}
+
+/* -- a write that is under way -------------------------------------------------------------- */
+
+static void write_came(
+        struct iscsi_context *host, int status, void *data, void *context)
+{
+    (void)host, (void)status, (void)data;
+    *(bool *)context = true;
+}
+
+/** Sends a write of 8 blocks and sees that our daemon has it. The caller's, to be freed when
+    nothing can answer it any more. */
+static struct scsi_task *write_send(
+        struct stuck *stuck, struct iscsi_context *host, bool *came)
+{
+    static uint8_t bytes[8 * SECTOR];
+    struct instant deadline = instant_add_ms(clock_monotonic(), PATIENCE_S * 1000);
+    struct scsi_task *task;
+    long long depth;
+
+    memset(bytes, 'H', sizeof(bytes));
+    task = iscsi_write16_task(
+            host, 0, 0, bytes, sizeof(bytes), SECTOR, 0, 0, 0, 0, 0, write_came, came);
+    expect(task != NULL);
+    do {
+        struct pollfd wait = { .fd = iscsi_get_fd(host),
+            .events = (short)iscsi_which_events(host) };
+        json_t *export;
+
+        cr_assert(!instant_reached(clock_monotonic(), deadline), "it does not arrive");
+        if (poll(&wait, 1, 20) > 0)
+            expect_eq(iscsi_service(host, wait.revents), 0);
+        export = export_get(&stuck->ours, stuck->lun);
+        depth = number_of(
+                json_array_get(json_object_get(export, "Sessions"), 0), "QueueDepth");
+        json_decref(export);
+    } while (depth == 0);
+    return task;
+}
+
+/** 503, and when to ask again. */
+static void still_ending(struct stuck *stuck, const char *method, const char *body)
+{
+    struct http_answer answer = { 0 };
+    char after[HTTP_HEADER_TEXT];
+
+    cr_assert(http_send(stuck->ours.world.daemon.http, method, stuck->export, body,
+                      NULL, &answer) == 503,
+            "%s: %ld %s", method, answer.status, answer.body);
+    cr_assert(strstr(answer.body, "still ending"), "%s", answer.body);
+    expect(http_header(&answer, "Retry-After", after)[0]);
+    http_answer_release(&answer);
+}
+
+Test(exports_stuck, it_is_deleted_when_nothing_of_it_can_land_any_more)
+{
+    static const char *const options[] = { "--io-timeout", "100", NULL };
+    char source[WORLD_ID], path[WORLD_PATH], body[WORLD_PATH];
+    struct instant deadline;
+    struct iscsi_context *host;
+    struct scsi_task *task;
+    struct stuck stuck;
+    bool came = false;
+    long status;
+
+    stuck_open(&stuck, options);
+    volume_make(&stuck.ours, 4 * MIB, source);
+    host = host_come(stuck.ours.v4, stuck.lun, "alice");
+    stuck_far_side(&stuck, SIGSTOP);
+    task = write_send(&stuck, host, &came);
+
+    still_ending(&stuck, "DELETE", NULL);
+    still_ending(&stuck, "PUT", ALL);
+    call_in_use(&stuck.ours, "DELETE", stuck.element, NULL);
+    snprintf(path, sizeof(path), "/replicas/%s/attach", stuck.lun);
+    snprintf(body, sizeof(body), "{\"SourceElement\":\"%s\",\"CopyType\":4}", source);
+    call_in_use(&stuck.ours, "POST", path, body);
+    json_decref(world_call(&stuck.ours.world, 200, "GET", stuck.export, NULL));
+
+    stuck_far_side(&stuck, SIGCONT);
+    deadline = instant_add_ms(clock_monotonic(), PATIENCE_S * 1000);
+    do {
+        json_decref(world_try(
+                &stuck.ours.world, NULL, &status, "DELETE", stuck.export, NULL));
+        cr_assert(status == 204 ||
+                        (status == 503 &&
+                                !instant_reached(clock_monotonic(), deadline)),
+                "status %ld", status);
+    } while (status != 204);
+    json_decref(world_call(&stuck.ours.world, 404, "GET", stuck.export, NULL));
+    export_put(&stuck.ours, 201, stuck.lun, ALL);
+    expect(may_come(stuck.ours.v4, stuck.lun, "alice"));
+    json_decref(world_call(&stuck.ours.world, 204, "DELETE", stuck.export, NULL));
+    json_decref(world_call(&stuck.ours.world, 200, "DELETE", stuck.element, NULL));
+    host_free(host);
+    scsi_free_scsi_task(task);
+    stuck_close(&stuck);
+}
