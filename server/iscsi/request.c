@@ -65,23 +65,29 @@ static enum verdict pong_header(struct connection *connection)
     return TAKE;
 }
 
-static enum verdict text_header(struct connection *connection)
+/* Why a Text request is rejected: it has no task then, and another one goes on untouched. */
+static bool text_fails(struct connection *connection, enum pdu_reject *reason)
 {
     struct session *session = connection->session;
     const uint8_t *header = connection->in.header;
     uint32_t ttt = pdu_ttt(header);
 
-    if (header[1] & 0x40 ||
-            !pdu_final(header)) /* questions in pieces: too long for us */
-        return refuse(connection, PDU_REJECT_NOT_SUPPORTED);
-    if (session->text_busy || connection->in.length > LOGIN_DATA_MAX)
-        return refuse(connection, PDU_REJECT_PROTOCOL);
-    if (ttt != PDU_NO_TAG && (!session->text || ttt != session->text_ttt))
-        return refuse(connection, PDU_REJECT_INVALID_FIELD);
-    if (ttt == PDU_NO_TAG)
+    if (header[1] & 0x40 || !pdu_final(header))
+        *reason = PDU_REJECT_NOT_SUPPORTED; /* questions in pieces: too long for us */
+    else if (session->text_busy || connection->in.length > LOGIN_DATA_MAX)
+        *reason = PDU_REJECT_PROTOCOL;
+    else if (ttt != PDU_NO_TAG && (!session->text || ttt != session->text_ttt))
+        *reason = PDU_REJECT_INVALID_FIELD;
+    else
+        return false;
+    return true;
+}
+
+static void text_begins(struct session *session, const uint8_t *header)
+{
+    if (pdu_ttt(header) == PDU_NO_TAG)
         session->text_ttt = PDU_NO_TAG;
     session->text_busy = true;
-    return TAKE;
 }
 
 /* A PDU with a command number (or an immediate one) that asks for an answer. */
@@ -91,6 +97,7 @@ static enum verdict request_header(struct connection *connection)
     const uint8_t *header = connection->in.header;
     bool immediate = pdu_immediate(header);
     uint32_t cmdsn = pdu_cmdsn(header);
+    enum pdu_reject reason;
     enum verdict verdict;
     struct task *task;
 
@@ -107,13 +114,12 @@ static enum verdict request_header(struct connection *connection)
         return refuse(connection, PDU_REJECT_INVALID_FIELD);
     if (task_find(session, pdu_itt(header)))
         return refuse(connection, PDU_REJECT_TASK_IN_PROGRESS);
-    if (pdu_opcode(header) == PDU_TEXT) {
-        verdict = text_header(connection);
-        if (!session->text_busy || verdict != TAKE)
-            return verdict;
-    }
+    if (pdu_opcode(header) == PDU_TEXT && text_fails(connection, &reason))
+        return refuse(connection, reason);
     if (pdu_opcode(header) == PDU_SCSI_COMMAND && command_fails(connection, &verdict))
         return verdict;
+    if (pdu_opcode(header) == PDU_TEXT)
+        text_begins(session, header);
     task = session_task(session, header);
     connection->in.began = task;
     if (task->opcode != PDU_SCSI_COMMAND)

@@ -244,6 +244,19 @@ def text_in_pieces():
     assert session.expect(REJECT).response == 9
 
 
+def text_twice():
+    """A second question before the first is answered is rejected, and not answered too."""
+    session = enter()
+    nop = session.nop(immediate=False)
+    first, second = session.send_targets(""), session.send_targets("", immediate=True)
+    session.send(first, second)  # the first waits for the number before it
+    assert session.expect(REJECT).response == 4
+    session.send(nop)
+    session.expect(NOP_IN, nop["itt"])
+    assert OPEN.encode() in session.expect(TEXT_RESPONSE, first["itt"]).data
+    session.read(0, 1)
+
+
 def chap():
     """All four algorithms, one way and both; wrong ones and strangers are refused."""
     for algorithm in (5, 6, 7, 8):
