@@ -138,6 +138,7 @@ struct scsi_task {
     struct buffer *buffer;
     struct buffer_wait wait;
     struct block_request request;
+    uint64_t covers; /* of the unit's changes, when @request is a flush */
     struct iovec iov;
     struct loop_task later;
     union {

@@ -170,6 +170,31 @@ static bool result_is_loss(const struct scsi_unit *unit, int result)
     return unit->device->broken || result == -ENOTCONN || result == -ESTALE;
 }
 
+static bool is_change(const struct block_request *request)
+{
+    return request->op != BLOCK_READ && request->op != BLOCK_EXTENTS &&
+            request->op != BLOCK_FLUSH;
+}
+
+bool unit_dirty(const struct scsi_unit *unit)
+{
+    return unit->changes != unit->flushed;
+}
+
+/* A change counts when it ends (it was not promised before), in vain or not: some of it may be
+   there. A flush covers those that had ended when it was submitted, once it has ended well. */
+static void note_end(struct scsi_task *task)
+{
+    struct scsi_unit *unit = task_unit(task);
+
+    if (is_change(&task->request))
+        unit->changes++;
+    else if (task->request.op == BLOCK_FLUSH && task->result < 0)
+        unit->flush_failed = true;
+    else if (task->request.op == BLOCK_FLUSH && task->covers > unit->flushed)
+        unit->flushed = task->covers;
+}
+
 static void request_account(struct scsi_task *task)
 {
     struct scsi_unit *unit = task_unit(task);
@@ -190,25 +215,15 @@ static void device_done(struct block_request *request, int result)
     struct scsi_unit *unit = task_unit(task);
 
     task->result = result;
+    note_end(task);
     if (result == 0)
         request_account(task);
-    else if (request->op == BLOCK_FLUSH)
-        unit->flush_failed = unit->dirty = true;
     task->state = TASK_RUNNING;
     if (unit->locks)
         locks_grant(unit);
     if (unit->lost || (result < 0 && result_is_loss(unit, result)))
         device_lost(unit);
     task_resume(task);
-}
-
-/* A flush covers what was done before it was submitted; what comes later makes dirty again. */
-static void note_dirty(struct scsi_unit *unit, const struct block_request *request)
-{
-    if (request->op == BLOCK_FLUSH)
-        unit->dirty = false;
-    else if (request->op != BLOCK_READ && request->op != BLOCK_EXTENTS)
-        unit->dirty = true;
 }
 
 static void device_go(struct scsi_task *task)
@@ -225,7 +240,7 @@ static void device_go(struct scsi_task *task)
     }
     task->state = TASK_DEVICE;
     task->resume = task->then;
-    note_dirty(unit, &task->request);
+    task->covers = unit->changes;
     block_submit(unit->device, &task->request);
 }
 
@@ -343,9 +358,10 @@ static void device_back(struct scsi_unit *unit, struct block_device *device)
 
     unit->backoff_ms = BACKOFF_FIRST_MS;
     tell(unit, LOG_INFO, "export-device-back", "it is open again");
-    if (unit->dirty || unit->flush_failed)
+    if (unit_dirty(unit) || unit->flush_failed)
         unit_attention(unit, NULL, SENSE_POWER_ON);
-    unit->dirty = unit->flush_failed = false;
+    unit->flushed = unit->changes;
+    unit->flush_failed = false;
     loop_timer_stop(unit->loop, &unit->patience);
     if (changed)
         parked_refuse(unit);

@@ -136,7 +136,8 @@ struct scsi_unit {
     /* The device. */
     struct block_device *device; /* NULL: none now */
     bool lost; /* it broke: closed when nothing is in flight */
-    bool flush_failed, dirty; /* a flush failed; written since the last flush */
+    bool flush_failed;
+    uint64_t changes, flushed; /* that ended; of these, covered by a flush that ended */
     uint64_t blocks;
     uint32_t block_size, shift; /* bytes; block_size == 1 << shift */
     uint32_t piece_most; /* bytes of one read or write */
@@ -319,6 +320,8 @@ void unit_open(struct scsi_unit *unit, bool again);
 void unit_close(struct scsi_unit *unit);
 void unit_device_init(struct scsi_unit *unit);
 bool unit_read_only(const struct scsi_unit *unit);
+/** Some of what was written may be in a cache alone. */
+bool unit_dirty(const struct scsi_unit *unit);
 /** FUA of the CDB, or everything is written through. */
 unsigned task_write_flags(const struct scsi_task *task);
 

@@ -78,7 +78,7 @@ void scsi_read(struct scsi_task *task)
     task->end = min_u64(task->transfer, task->expected);
     if (task->end == 0)
         task_good(task);
-    else if (fua && task_unit(task)->dirty)
+    else if (fua && unit_dirty(task_unit(task)))
         task_device(task, BLOCK_FLUSH, 0, NULL, 0, 0, read_flushed);
     else
         read_piece(task);

@@ -296,3 +296,88 @@ Test(scsi_failures, what_does_not_open_is_told)
     expect_eq(rig.fault.error, -EINVAL);
     end();
 }
+
+/* -- a flush beside a write ---------------------------------------------------------- */
+
+static const uint8_t flush_cdb[10] = { 0x35 };
+
+/* A write is answered after a flush that it came before; the device breaks when it is read
+   (@after reads). */
+static void write_beside_flush(struct rig_task *write, bool flush_is_slow)
+{
+    rig_make(&rig,
+            &(struct rig_options){ .seed = 1,
+                    .plan_count = 3,
+                    .plans = { { .op = BLOCK_WRITE, .delay_ms = 500, .times = 1 },
+                            { .op = BLOCK_FLUSH,
+                                    .delay_ms = flush_is_slow ? 5000 : 0,
+                                    .times = 1 },
+                            { .op = BLOCK_READ, .lose = true, .times = 1 } } });
+    rig_write_task(&rig, write, 0, 3, 1, bytes);
+    rig_submit(write);
+    rig_settle(&rig);
+    expect(!write->done);
+}
+
+static void break_and_return(void)
+{
+    static uint8_t data[BLOCK];
+    struct rig_task lost;
+
+    rig_read_task(&rig, &lost, 0, 9, 1, data);
+    expect_eq(rig_run(&lost), SCSI_CHECK_CONDITION);
+    expect_eq(rig_read(&rig, 0, 9, 1, data), SCSI_GOOD);
+}
+
+Test(scsi_failures, a_flush_does_not_cover_a_write_beside_it)
+{
+    struct rig_task write;
+
+    write_beside_flush(&write, false);
+    rig_simple(&rig, 1, &sense, flush_cdb, sizeof flush_cdb);
+    expect_eq(sense, 0);
+    expect(!write.done);
+    expect(rig_wait(&write));
+    expect_eq(write.task.status, SCSI_GOOD);
+    break_and_return();
+    expect_eq(rig_attention(&rig, 0), SENSE(6, 0x2900));
+    end();
+}
+
+Test(scsi_failures, a_flush_covers_a_write_before_it)
+{
+    struct rig_task write;
+
+    write_beside_flush(&write, false);
+    expect(rig_wait(&write));
+    rig_simple(&rig, 1, &sense, flush_cdb, sizeof flush_cdb);
+    expect_eq(sense, 0);
+    break_and_return();
+    expect_eq(rig_attention(&rig, 0), 0);
+    end();
+}
+
+/* Until a flush has ended, nothing is stable: READ with FUA brings one of its own. */
+Test(scsi_failures, fua_does_not_trust_a_flush_in_flight)
+{
+    static uint8_t data[BLOCK];
+    struct rig_task write, flush, read;
+    uint64_t before;
+
+    write_beside_flush(&write, true);
+    expect(rig_wait(&write));
+    rig_command(&rig, &flush, 1, flush_cdb, sizeof flush_cdb);
+    rig_out(&flush, bytes, 0);
+    rig_submit(&flush);
+    rig_settle(&rig);
+    before = block_faulty_counts(rig.device).seen[BLOCK_FLUSH];
+    rig_read_task(&rig, &read, 0, 3, 1, data);
+    read.task.cdb[1] |= 0x08;
+    rig_submit(&read);
+    rig_settle(&rig);
+    expect(!flush.done);
+    expect_eq(block_faulty_counts(rig.device).seen[BLOCK_FLUSH], before + 1);
+    expect(rig_wait(&flush));
+    (void)rig_wait(&read);
+    end();
+}
