@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "tests/replica/block/iscsi_rig.h"
+#include "tests/support/port.h"
 
 enum { SIZE = 8 * RIG_MIB };
 
@@ -88,8 +89,22 @@ Test(iscsi_open, a_thin_lun_of_4096_byte_blocks_tells_what_it_can)
     world_end(&world);
 }
 
+static bool has_ipv6(void)
+{
+    struct sockaddr_in6 address = { .sin6_family = AF_INET6,
+        .sin6_addr = IN6ADDR_LOOPBACK_INIT };
+    int fd = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    bool has = fd >= 0 && bind(fd, (struct sockaddr *)&address, sizeof(address)) == 0;
+
+    if (fd >= 0)
+        close(fd);
+    return has;
+}
+
 Test(iscsi_open, ipv6)
 {
+    if (!has_ipv6())
+        cr_skip_test("no IPv6 on this machine");
     struct world world = world_make(NULL);
     struct block_spec spec = rig_spec(world.tgt->port, 1);
     struct block_device *device;
@@ -316,9 +331,13 @@ Test(iscsi_refused, what_is_not_there)
 {
     struct world world = world_make(NULL);
     struct block_spec spec = rig_spec(world.tgt->port, 1), wrong = spec;
+    uint16_t port;
+    int kept = port_keep(&port);
 
-    wrong = rig_spec(port_free(), 1);
+    cr_assert(kept >= 0);
+    wrong = rig_spec(port, 1);
     cr_assert_eq(rig_refused(world.loop, &wrong), -ECONNREFUSED);
+    close(kept);
     wrong = spec;
     strcpy(wrong.target, "iqn.2026-11.test:b");
     cr_assert_eq(rig_refused(world.loop, &wrong), -ENODEV);
@@ -449,7 +468,7 @@ Test(iscsi_refused, a_portal_that_accepts_and_never_answers)
     cr_assert(listen(listener, 4) == 0);
     cr_assert(getsockname(listener, (struct sockaddr *)&address, &size) == 0);
     spec = rig_spec(ntohs(address.sin_port), 1);
-    spec.connect_timeout_ms = 500;
+    spec.connect_timeout_ms = 3000; /* the login is sent within, on any machine */
     spec.isid = 0x801234569abc;
     cr_assert_eq(rig_refused(loop, &spec), -ETIMEDOUT);
     login_read(listener, header, &end);
@@ -573,8 +592,8 @@ Test(iscsi_lost, a_frozen_target_meets_the_deadline_and_the_session_is_given_up)
     static struct rig_batch batch;
     uint8_t *bytes = calloc(1, SIZE);
 
-    spec.io_timeout_ms = 2000; /* the opening, too, must fit */
-    device = rig_open(world.loop, &spec);
+    spec.io_timeout_ms = 2000;
+    device = rig_open_in_time(world.loop, &spec);
     tgt_freeze(world.tgt);
     load(&batch, device, bytes);
     rig_finish(&batch, world.loop);
@@ -606,7 +625,7 @@ Test(iscsi_lost, late_writes_do_not_pass_the_barrier)
     for (int round = 0; round < 3; round++) {
         struct block_device *device;
         spec.io_timeout_ms = 1500;
-        device = rig_open(world.loop, &spec);
+        device = rig_open_in_time(world.loop, &spec);
         tgt_freeze(world.tgt);
         memset(&batch, 0, sizeof(batch));
         memset(bytes, 'a' + round, SIZE);
