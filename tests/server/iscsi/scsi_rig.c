@@ -9,6 +9,7 @@
 #include "server/iscsi/pdu.h"
 #include "tests/support/device.h"
 #include "tests/support/expect.h"
+#include "tests/support/seed.h"
 
 /* -- the backing --------------------------------------------------------------------- */
 
@@ -152,6 +153,11 @@ void rig_make(struct rig *rig, const struct rig_options *options)
     expect(drive_until(rig->loop, &rig->made));
     for (unsigned i = 0; rig->unit && i < RIG_NEXUSES; i++)
         nexus_make(rig, i);
+}
+
+void rig_make_large(struct rig *rig, unsigned caps)
+{
+    rig_make(rig, &(struct rig_options){ .seed = 1, .caps = caps, .size = 64 << 20 });
 }
 
 void rig_release(struct rig *rig)
@@ -502,4 +508,9 @@ enum scsi_status rig_write(struct rig *rig, unsigned nexus, uint64_t lba,
 
     rig_write_task(rig, &task, nexus, lba, blocks, bytes);
     return rig_run(&task);
+}
+
+void rig_fill(uint8_t *bytes, size_t length, uint64_t seed)
+{
+    seed_fill(&seed, bytes, length);
 }

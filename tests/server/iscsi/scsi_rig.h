@@ -75,6 +75,8 @@ struct rig_task {
 };
 
 void rig_make(struct rig *rig, const struct rig_options *options);
+/** A disk of 64 MiB with these @caps. */
+void rig_make_large(struct rig *rig, unsigned caps);
 /** Also checks that every buffer is back. */
 void rig_release(struct rig *rig);
 
@@ -130,6 +132,9 @@ void rig_lba10(uint8_t cdb[16], uint8_t opcode, uint64_t lba, uint32_t blocks);
 
 /** The parameter list of an UNMAP of @count ranges: LBA, blocks. Returns its bytes. */
 size_t rig_unmap_list(uint8_t *list, unsigned count, const uint64_t (*ranges)[2]);
+
+/** Noise, the same for the same @seed. */
+void rig_fill(uint8_t *bytes, size_t length, uint64_t seed);
 
 /** The bytes of the memory disk from @lba on. */
 uint8_t *rig_disk_at(const struct rig *rig, uint64_t lba);

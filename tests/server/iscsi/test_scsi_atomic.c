@@ -13,33 +13,18 @@ static struct rig rig;
 static uint32_t sense;
 static uint8_t big[1 << 20], other[1 << 20];
 
-static void make(unsigned caps)
-{
-    rig_make(&rig, &(struct rig_options){ .seed = 1, .caps = caps, .size = 64 << 20 });
-}
-
-static void end(void)
-{
-    rig_release(&rig);
-}
-
-static void fill(uint8_t *bytes, size_t length, uint64_t seed)
-{
-    seed_fill(&seed, bytes, length);
-}
-
 Test(scsi_atomic, compare_and_write_is_all_or_nothing)
 {
     uint8_t cdb[16] = { 0x89 };
     struct rig_task task;
     static const uint8_t counts_of[] = { 1, 2, 16, 255 };
 
-    make(RIG_THIN);
+    rig_make_large(&rig, RIG_THIN);
     for (unsigned i = 0; i < sizeof counts_of; i++) {
         uint32_t half = counts_of[i] * BLOCK;
-        fill(rig_disk_at(&rig, 100), half, i);
+        rig_fill(rig_disk_at(&rig, 100), half, i);
         memcpy(big, rig_disk_at(&rig, 100), half);
-        fill(big + half, half, i + 50);
+        rig_fill(big + half, half, i + 50);
         be64_put(cdb + 2, 100);
         cdb[13] = counts_of[i];
         big[half - 27] ^= 1;
@@ -67,7 +52,7 @@ Test(scsi_atomic, compare_and_write_is_all_or_nothing)
     expect_eq(sense, SENSE(5, 0x2400));
     be64_put(cdb + 2, 0);
     expect_eq(rig_simple(&rig, 0, &sense, cdb, 16), SCSI_GOOD);
-    end();
+    rig_release(&rig);
 }
 
 Test(scsi_atomic, big_blocks_compare_fewer)
@@ -81,7 +66,7 @@ Test(scsi_atomic, big_blocks_compare_fewer)
     cdb[13] = 32;
     memset(big, 0, 32 * 8192);
     expect_eq(rig_put(&rig, 0, &sense, big, 32 * 8192, cdb, 16), SCSI_GOOD);
-    end();
+    rig_release(&rig);
 }
 
 /* Many sessions increment one counter by COMPARE AND WRITE: no increment is lost. */
@@ -136,20 +121,20 @@ Test(scsi_atomic, compare_and_write_loses_no_increment)
         }
     }
     expect_eq(be64_get(rig_disk_at(&rig, 77)), COUNTERS * EACH);
-    end();
+    rig_release(&rig);
 }
 
 Test(scsi_atomic, orwrite_ors)
 {
     uint8_t cdb[16];
 
-    make(RIG_THIN);
-    fill(rig_disk_at(&rig, 3), 1100 * BLOCK, 1);
+    rig_make_large(&rig, RIG_THIN);
+    rig_fill(rig_disk_at(&rig, 3), 1100 * BLOCK, 1);
     memcpy(other, rig_disk_at(&rig, 3), 1100 * BLOCK);
-    fill(big, 1100 * BLOCK, 2);
+    rig_fill(big, 1100 * BLOCK, 2);
     rig_lba16(cdb, 0x8b, 3, 1100);
     expect_eq(rig_put(&rig, 0, &sense, big, 1100 * BLOCK, cdb, 16), SCSI_GOOD);
     for (unsigned i = 0; i < 1100 * BLOCK; i++)
         expect_eq(rig_disk_at(&rig, 3)[i], big[i] | other[i]);
-    end();
+    rig_release(&rig);
 }

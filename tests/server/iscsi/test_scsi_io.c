@@ -13,21 +13,6 @@ static struct rig rig;
 static uint32_t sense;
 static uint8_t big[33 << 20], other[33 << 20];
 
-static void make(unsigned caps)
-{
-    rig_make(&rig, &(struct rig_options){ .seed = 1, .caps = caps, .size = 64 << 20 });
-}
-
-static void end(void)
-{
-    rig_release(&rig);
-}
-
-static void fill(uint8_t *bytes, size_t length, uint64_t seed)
-{
-    seed_fill(&seed, bytes, length);
-}
-
 struct shape {
     uint8_t read, write, verify;
     unsigned length;
@@ -65,7 +50,7 @@ Test(scsi_io, every_size_of_read_and_write_moves_the_bytes)
     static const uint32_t counts[] = { 1, 2, 15, 16, 17, 255, 512, 513, 4096, 65536 };
     uint8_t cdb[16];
 
-    make(RIG_THIN);
+    rig_make_large(&rig, RIG_THIN);
     for (unsigned s = 0; s < sizeof shapes / sizeof *shapes; s++)
         for (unsigned c = 0; c < sizeof counts / sizeof *counts; c++) {
             uint32_t blocks = counts[c], bytes = blocks * BLOCK, received;
@@ -73,7 +58,7 @@ Test(scsi_io, every_size_of_read_and_write_moves_the_bytes)
                                          : shapes[s].length == 10 ? 65535
                                                                   : 65536))
                 continue;
-            fill(big, bytes, s * 100 + c);
+            rig_fill(big, bytes, s * 100 + c);
             shape_cdb(cdb, &shapes[s], shapes[s].write, 7, blocks);
             expect_eq(rig_put(&rig, 0, &sense, big, bytes, cdb, 16), SCSI_GOOD);
             expect(memcmp(rig_disk_at(&rig, 7), big, bytes) == 0);
@@ -84,21 +69,21 @@ Test(scsi_io, every_size_of_read_and_write_moves_the_bytes)
             expect_eq(received, bytes);
             expect(memcmp(other, big, bytes) == 0);
         }
-    end();
+    rig_release(&rig);
 }
 
 Test(scsi_io, zero_blocks_of_six_bytes_are_256)
 {
     uint32_t received;
 
-    make(RIG_THIN);
-    fill(rig_disk_at(&rig, 0), 256 * BLOCK, 5);
+    rig_make_large(&rig, RIG_THIN);
+    rig_fill(rig_disk_at(&rig, 0), 256 * BLOCK, 5);
     expect_eq(rig_get(&rig, 0, &sense, big, 256 * BLOCK, &received,
                       CDB(0x08, 0, 0, 0, 0, 0)),
             SCSI_GOOD);
     expect_eq(received, 256 * BLOCK);
     expect(memcmp(big, rig_disk_at(&rig, 0), received) == 0);
-    end();
+    rig_release(&rig);
 }
 
 Test(scsi_io, borders)
@@ -126,7 +111,7 @@ Test(scsi_io, borders)
     static const uint8_t opcodes[] = { 0x88, 0x8a, 0x8f, 0x8e, 0x8b };
     uint8_t cdb[16];
 
-    make(RIG_THIN);
+    rig_make_large(&rig, RIG_THIN);
     for (unsigned o = 0; o < sizeof opcodes; o++)
         for (unsigned i = 0; i < sizeof rows / sizeof *rows; i++) {
             uint32_t bytes = rows[i].sense ? 65536 : rows[i].blocks * BLOCK;
@@ -138,15 +123,15 @@ Test(scsi_io, borders)
             cr_assert(sense == rows[i].sense, "opcode %02x row %u: %x", opcodes[o], i,
                     sense);
         }
-    end();
+    rig_release(&rig);
 }
 
 Test(scsi_io, residuals_move_the_smaller_and_report_the_cdb)
 {
     struct rig_task task;
 
-    make(RIG_THIN);
-    fill(rig_disk_at(&rig, 0), 4 * BLOCK, 3);
+    rig_make_large(&rig, RIG_THIN);
+    rig_fill(rig_disk_at(&rig, 0), 4 * BLOCK, 3);
     for (uint32_t expected = 0; expected < 4 * BLOCK; expected += 300) {
         memset(big, 0, sizeof big);
         rig_command(&rig, &task, 0, CDB(0x28, 0, 0, 0, 0, 0, 0, 0, 2, 0));
@@ -156,14 +141,14 @@ Test(scsi_io, residuals_move_the_smaller_and_report_the_cdb)
         expect_eq(task.received, expected < 2 * BLOCK ? expected : 2 * BLOCK);
         expect(memcmp(big, rig_disk_at(&rig, 0), task.received) == 0);
     }
-    end();
+    rig_release(&rig);
 }
 
 Test(scsi_io, a_write_of_less_than_the_cdb_writes_whole_blocks_only)
 {
     struct rig_task task;
 
-    make(RIG_THIN);
+    rig_make_large(&rig, RIG_THIN);
     for (uint32_t expected = 0; expected <= 4 * BLOCK; expected += 200) {
         uint32_t wanted = expected < 2 * BLOCK ? expected : 2 * BLOCK;
         memset(rig_disk_at(&rig, 0), 'a', 4 * BLOCK);
@@ -177,14 +162,14 @@ Test(scsi_io, a_write_of_less_than_the_cdb_writes_whole_blocks_only)
         for (uint32_t i = wanted; i < 4 * BLOCK; i++)
             expect_eq(rig_disk_at(&rig, 0)[i], 'a');
     }
-    end();
+    rig_release(&rig);
 }
 
 Test(scsi_io, the_wrong_direction_is_refused)
 {
     struct rig_task task;
 
-    make(RIG_THIN);
+    rig_make_large(&rig, RIG_THIN);
     rig_command(&rig, &task, 0, CDB(0x28, 0, 0, 0, 0, 0, 0, 0, 2, 0));
     rig_out(&task, big, 1024);
     expect_eq(rig_run(&task), SCSI_GOOD); /* no data was asked for, and none moved */
@@ -203,7 +188,7 @@ Test(scsi_io, the_wrong_direction_is_refused)
     task.task.reads = true;
     expect_eq(rig_run(&task), SCSI_CHECK_CONDITION);
     expect_eq(memory_disk_writes(rig.disk), 0);
-    end();
+    rig_release(&rig);
 }
 
 Test(scsi_io, protection_bits_and_naca_are_refused)
@@ -214,7 +199,7 @@ Test(scsi_io, protection_bits_and_naca_are_refused)
         12, 12, 10, 16 };
     uint8_t cdb[16];
 
-    make(RIG_THIN);
+    rig_make_large(&rig, RIG_THIN);
     for (unsigned i = 0; i < sizeof opcodes; i++)
         for (unsigned bits = 1; bits < 8; bits++) {
             memset(cdb, 0, sizeof cdb);
@@ -227,7 +212,7 @@ Test(scsi_io, protection_bits_and_naca_are_refused)
             rig_simple(&rig, 0, &sense, cdb, 16);
             cr_assert(sense == SENSE(5, 0x2400), "%02x naca", opcodes[i]);
         }
-    end();
+    rig_release(&rig);
 }
 
 static struct block_faulty_counts counts(void)
@@ -240,7 +225,7 @@ Test(scsi_io, fua_survives_a_power_cut_and_flush_covers_the_rest)
     uint64_t chance = 1;
     struct rig_task task;
 
-    make(RIG_THIN);
+    rig_make_large(&rig, RIG_THIN);
     memset(big, 'f', BLOCK);
     rig_command(&rig, &task, 0, CDB(0x2a, 0x08, 0, 0, 0, 1, 0, 0, 1, 0));
     rig_out(&task, big, BLOCK);
@@ -251,14 +236,14 @@ Test(scsi_io, fua_survives_a_power_cut_and_flush_covers_the_rest)
     memory_disk_cut(rig.disk, (uint64_t(*)(void *))seed_next, &chance);
     expect(memcmp(rig_disk_at(&rig, 1), big, BLOCK) == 0);
     expect(memcmp(rig_disk_at(&rig, 5), big, BLOCK) == 0);
-    end();
+    rig_release(&rig);
 }
 
 Test(scsi_io, a_read_with_fua_flushes_what_is_in_the_cache)
 {
     struct rig_task task;
 
-    make(RIG_THIN);
+    rig_make_large(&rig, RIG_THIN);
     expect_eq(rig_write(&rig, 0, 5, 1, big), SCSI_GOOD);
     for (unsigned i = 0; i < 2; i++) {
         rig_command(&rig, &task, 0, CDB(0x28, 0x08, 0, 0, 0, 1, 0, 0, 1, 0));
@@ -266,21 +251,21 @@ Test(scsi_io, a_read_with_fua_flushes_what_is_in_the_cache)
         expect_eq(rig_run(&task), SCSI_GOOD);
     }
     expect_eq(counts().seen[BLOCK_FLUSH], 1); /* nothing was dirty the second time */
-    end();
+    rig_release(&rig);
 }
 
 Test(scsi_io, synchronize_cache_checks_its_range)
 {
     uint8_t cdb[16];
 
-    make(RIG_THIN);
+    rig_make_large(&rig, RIG_THIN);
     rig_lba16(cdb, 0x91, 131066, 6);
     expect_eq(rig_simple(&rig, 0, &sense, cdb, 16), SCSI_GOOD);
     rig_lba16(cdb, 0x91, 131066, 7);
     expect_eq(rig_simple(&rig, 0, &sense, cdb, 16), SCSI_CHECK_CONDITION);
     expect_eq(sense, SENSE(5, 0x2100));
     expect_eq(counts().seen[BLOCK_FLUSH], 1);
-    end();
+    rig_release(&rig);
 }
 
 Test(scsi_io, verify_compares_reads_and_repeats)
@@ -289,9 +274,9 @@ Test(scsi_io, verify_compares_reads_and_repeats)
     struct rig_task task;
     static const uint32_t blocks = 1200; /* three pieces */
 
-    make(RIG_THIN);
+    rig_make_large(&rig, RIG_THIN);
     for (unsigned s = 1; s < 4; s++) {
-        fill(big, blocks * BLOCK, s);
+        rig_fill(big, blocks * BLOCK, s);
         memcpy(rig_disk_at(&rig, 9), big, blocks * BLOCK);
         shape_cdb(cdb, &shapes[s], shapes[s].verify, 9, blocks);
         expect_eq(rig_simple(&rig, 0, &sense, cdb, 16), SCSI_GOOD);
@@ -316,7 +301,7 @@ Test(scsi_io, verify_compares_reads_and_repeats)
         expect_eq(rig_put(&rig, 0, &sense, one, BLOCK, cdb, 16), SCSI_CHECK_CONDITION);
         expect_eq(sense, SENSE(0xe, 0x1d00));
     }
-    end();
+    rig_release(&rig);
 }
 
 Test(scsi_io, write_and_verify_writes_through_and_reads_back)
@@ -328,7 +313,7 @@ Test(scsi_io, write_and_verify_writes_through_and_reads_back)
                     .size = 32 << 20,
                     .plan_count = 1,
                     .plans = { { .op = BLOCK_READ, .corrupt = true, .after = 3 } } });
-    fill(big, 1200 * BLOCK, 4);
+    rig_fill(big, 1200 * BLOCK, 4);
     rig_lba16(cdb, 0x8e, 3, 1200);
     cdb[1] = 0x02;
     expect_eq(rig_put(&rig, 0, &sense, big, 1200 * BLOCK, cdb, 16), SCSI_GOOD);
@@ -336,7 +321,7 @@ Test(scsi_io, write_and_verify_writes_through_and_reads_back)
     expect_eq(counts().seen[BLOCK_READ], 3);
     rig_put(&rig, 0, &sense, big, 1200 * BLOCK, cdb, 16);
     expect_eq(sense, SENSE(0xe, 0x1d00)); /* the medium lies, and that is seen */
-    end();
+    rig_release(&rig);
 }
 
 Test(scsi_io, what_was_verified_is_on_the_medium)
@@ -344,8 +329,8 @@ Test(scsi_io, what_was_verified_is_on_the_medium)
     uint64_t chance = 1;
     uint8_t cdb[16];
 
-    make(RIG_THIN);
-    fill(big, 4 * BLOCK, 4);
+    rig_make_large(&rig, RIG_THIN);
+    rig_fill(big, 4 * BLOCK, 4);
     for (uint8_t check = 0; check < 2; check++) {
         rig_lba16(cdb, 0x8e, 8u * check, 4);
         cdb[1] = (uint8_t)(check << 1);
@@ -354,20 +339,20 @@ Test(scsi_io, what_was_verified_is_on_the_medium)
     memory_disk_cut(rig.disk, (uint64_t(*)(void *))seed_next, &chance);
     expect(memcmp(rig_disk_at(&rig, 0), big, 4 * BLOCK) == 0);
     expect(memcmp(rig_disk_at(&rig, 8), big, 4 * BLOCK) == 0);
-    end();
+    rig_release(&rig);
 }
 
 Test(scsi_io, prefetch_is_checked_and_claims_nothing)
 {
     uint8_t cdb[16];
 
-    make(RIG_THIN);
+    rig_make_large(&rig, RIG_THIN);
     rig_lba16(cdb, 0x90, 10, 100);
     expect_eq(rig_simple(&rig, 0, &sense, cdb, 16), SCSI_GOOD);
     rig_lba16(cdb, 0x90, 131072, 1);
     rig_simple(&rig, 0, &sense, cdb, 16);
     expect_eq(sense, SENSE(5, 0x2100));
-    end();
+    rig_release(&rig);
 }
 
 /* -- single bytes -------------------------------------------------------------------- */
@@ -391,5 +376,5 @@ Test(scsi_io, a_device_of_bytes_is_shown_in_blocks)
     expect_eq(memory_disk_bytes(rig.disk)[99 * 512 + 512], 0);
     rig_put(&rig, 0, &sense, big, 512, CDB(0x2a, 0, 0, 0, 0, 100, 0, 0, 1, 0));
     expect_eq(sense, SENSE(5, 0x2100));
-    end();
+    rig_release(&rig);
 }

@@ -6,28 +6,12 @@
 #include "server/iscsi/scsi_inside.h"
 #include "tests/server/iscsi/scsi_rig.h"
 #include "tests/support/expect.h"
-#include "tests/support/seed.h"
 
 enum { BLOCK = 512 };
 
 static struct rig rig;
 static uint32_t sense;
 static uint8_t big[1 << 20];
-
-static void make(unsigned caps)
-{
-    rig_make(&rig, &(struct rig_options){ .seed = 1, .caps = caps, .size = 64 << 20 });
-}
-
-static void end(void)
-{
-    rig_release(&rig);
-}
-
-static void fill(uint8_t *bytes, size_t length, uint64_t seed)
-{
-    seed_fill(&seed, bytes, length);
-}
 
 static struct block_faulty_counts counts(void)
 {
@@ -51,7 +35,7 @@ Test(scsi_zero, unmap_reads_as_zeros_and_only_there)
     uint8_t list[256];
     size_t length = rig_unmap_list(list, 4, ranges);
 
-    make(RIG_THIN);
+    rig_make_large(&rig, RIG_THIN);
     memset(rig_disk_at(&rig, 0), 'a', 64 << 20);
     unmap(list, length);
     expect_eq(sense, 0);
@@ -61,7 +45,7 @@ Test(scsi_zero, unmap_reads_as_zeros_and_only_there)
         expect_eq(*rig_disk_at(&rig, lba), gone ? 0 : 'a');
     }
     expect(counts().seen[BLOCK_DISCARD] == 3);
-    end();
+    rig_release(&rig);
 }
 
 Test(scsi_zero, unmap_checks_all_before_it_does_any)
@@ -71,7 +55,7 @@ Test(scsi_zero, unmap_checks_all_before_it_does_any)
     static uint64_t many[300][2];
     size_t length;
 
-    make(RIG_THIN);
+    rig_make_large(&rig, RIG_THIN);
     memset(rig_disk_at(&rig, 0), 'a', BLOCK * 8);
     length = rig_unmap_list(list, 2, bad);
     unmap(list, length);
@@ -95,7 +79,7 @@ Test(scsi_zero, unmap_checks_all_before_it_does_any)
     expect_eq(sense, SENSE(5, 0x2400)); /* ANCHOR */
     expect_eq(*rig_disk_at(&rig, 3), 'a');
     expect_eq(counts().seen[BLOCK_DISCARD], 0);
-    end();
+    rig_release(&rig);
 }
 
 Test(scsi_zero, unmap_of_too_much_is_refused)
@@ -103,14 +87,14 @@ Test(scsi_zero, unmap_of_too_much_is_refused)
     static uint64_t whole[9][2];
     static uint8_t list[256];
 
-    make(RIG_THIN);
+    rig_make_large(&rig, RIG_THIN);
     for (unsigned i = 0; i < 9; i++)
         whole[i][1] = 131072;
     unmap(list, rig_unmap_list(list, 9, (const uint64_t(*)[2])whole));
     expect_eq(sense, SENSE(5, 0x2600));
     unmap(list, rig_unmap_list(list, 8, (const uint64_t(*)[2])whole));
     expect_eq(sense, 0);
-    end();
+    rig_release(&rig);
 }
 
 Test(scsi_zero, written_through_means_flushed_behind_a_discard)
@@ -118,40 +102,40 @@ Test(scsi_zero, written_through_means_flushed_behind_a_discard)
     static const uint64_t range[][2] = { { 3, 5 } };
     uint8_t list[24], zeros[BLOCK] = { 0 };
 
-    make(RIG_THIN);
+    rig_make_large(&rig, RIG_THIN);
     rig.unit->write_through = true;
     unmap(list, rig_unmap_list(list, 1, range));
     expect_eq(counts().seen[BLOCK_FLUSH], 1);
     rig_put(&rig, 0, &sense, zeros, BLOCK, CDB(0x41, 0x08, 0, 0, 0, 9, 0, 0, 4, 0));
     expect_eq(sense, 0);
     expect_eq(counts().seen[BLOCK_FLUSH], 2);
-    end();
+    rig_release(&rig);
 }
 
 Test(scsi_zero, zeros_are_written_where_a_discard_leaves_garbage)
 {
     uint8_t zeros[BLOCK] = { 0 };
 
-    make(BLOCK_VOLATILE | BLOCK_CAN_DISCARD);
+    rig_make_large(&rig, BLOCK_VOLATILE | BLOCK_CAN_DISCARD);
     memset(rig_disk_at(&rig, 0), 'a', 8 * BLOCK);
     rig_put(&rig, 0, &sense, zeros, BLOCK, CDB(0x41, 0x08, 0, 0, 0, 2, 0, 0, 4, 0));
     expect_eq(sense, 0);
     for (unsigned i = 2; i < 6; i++)
         expect(memcmp(rig_disk_at(&rig, i), zeros, BLOCK) == 0);
     expect_eq(*rig_disk_at(&rig, 6), 'a');
-    end();
+    rig_release(&rig);
 }
 
 Test(scsi_zero, a_thick_unit_does_not_know_unmap)
 {
     uint8_t list[24] = { 0 };
 
-    make(RIG_THICK);
+    rig_make_large(&rig, RIG_THICK);
     unmap(list, 24);
     expect_eq(sense, SENSE(5, 0x2000));
     rig_put(&rig, 0, &sense, list, BLOCK, CDB(0x41, 0x08, 0, 0, 0, 0, 0, 0, 1, 0));
     expect_eq(sense, SENSE(5, 0x2400));
-    end();
+    rig_release(&rig);
 }
 
 Test(scsi_zero, a_discard_that_is_not_possible_after_all_becomes_zeros)
@@ -169,7 +153,7 @@ Test(scsi_zero, a_discard_that_is_not_possible_after_all_becomes_zeros)
     expect_eq(sense, 0);
     for (uint64_t lba = 0; lba < 6000; lba++)
         expect_eq(*rig_disk_at(&rig, lba), lba >= 3 && lba < 5003 ? 0 : 'a');
-    end();
+    rig_release(&rig);
 }
 
 /* -- WRITE SAME ---------------------------------------------------------------------- */
@@ -193,9 +177,9 @@ Test(scsi_zero, write_same_repeats_one_block)
 
     for (unsigned thin = 0; thin < 2; thin++)
         for (unsigned opcode = 0x41; opcode <= 0x93; opcode += 0x52) {
-            make(thin ? RIG_THIN : RIG_THICK);
+            rig_make_large(&rig, thin ? RIG_THIN : RIG_THICK);
             memset(rig_disk_at(&rig, 0), 'a', 5000 * BLOCK);
-            fill(pattern, BLOCK, 6);
+            rig_fill(pattern, BLOCK, 6);
             write_same(opcode, 0, 3, 3000, pattern);
             expect_eq(sense, 0);
             expect_eq(*rig_disk_at(&rig, 2), 'a');
@@ -218,7 +202,7 @@ Test(scsi_zero, write_same_repeats_one_block)
                 expect_eq(sense, 0);
                 expect(memcmp(rig_disk_at(&rig, 2399), pattern, BLOCK) == 0);
             }
-            end();
+            rig_release(&rig);
         }
 }
 
@@ -256,7 +240,7 @@ Test(scsi_zero, write_same_refuses_what_it_does_not_do)
     expect_eq(sense, SENSE(5, 0x2400)); /* too much data */
     write_same(0x93, 0x01, 1, 128 << 11, NULL); /* the most */
     expect_eq(sense, 0);
-    end();
+    rig_release(&rig);
 }
 
 /* -- status of blocks ---------------------------------------------------------------- */
@@ -276,7 +260,7 @@ Test(scsi_zero, get_lba_status_tells_holes)
 {
     uint8_t answer[256];
 
-    make(RIG_THIN);
+    rig_make_large(&rig, RIG_THIN);
     memset(big, 'a', 1 << 20);
     expect_eq(rig_write(&rig, 0, 64, 64, big), SCSI_GOOD);
     expect_eq(status_get(10, answer, sizeof answer), 8 + 3 * 16);
@@ -294,10 +278,10 @@ Test(scsi_zero, get_lba_status_tells_holes)
     expect_eq(be32_get(answer + 16), 1);
     expect_eq(status_get(131072, answer, 24), 0);
     expect_eq(sense, SENSE(5, 0x2100));
-    end();
-    make(RIG_THICK);
+    rig_release(&rig);
+    rig_make_large(&rig, RIG_THICK);
     expect_eq(status_get(10, answer, sizeof answer), 24);
     expect_eq(answer[20], 0);
     expect_eq(be32_get(answer + 16), 131062);
-    end();
+    rig_release(&rig);
 }
