@@ -17,7 +17,7 @@
 #include "replica/block/drivers.h"
 #include "replica/block/iscsi_inside.h"
 
-enum { LOGOUT_MS = 1000 };
+enum { LOGOUT_MS = 1000, ENDS_AFTER = 20 /* I/O timeouts, whatever moves */ };
 
 static struct lun *lun_of(struct block_device *device)
 {
@@ -42,10 +42,16 @@ void lun_enter(struct lun *lun, enum lun_phase phase, uint64_t deadline_ms)
         lun_arm(lun, lun->phase_due);
 }
 
+struct instant lun_end(const struct lun *lun, struct instant now)
+{
+    return instant_add_ms(now, (uint64_t)ENDS_AFTER * lun->io_timeout_ms);
+}
+
 void lun_look(struct lun *lun)
 {
     if (lun->phase == LOOKING)
         return;
+    lun->look_end = lun_end(lun, loop_now(lun->base.loop));
     lun_enter(lun, LOOKING, lun->io_timeout_ms);
     probe_start(&lun->probe, lun->base.loop, &lun->initiator, PROBE_AGAIN);
 }
@@ -213,6 +219,8 @@ static void alarm_fire(struct loop_timer *timer)
     struct lun *lun = container_of(timer, struct lun, alarm);
     struct instant now = loop_now(lun->base.loop);
 
+    if (lun->phase == READY || lun->phase == LOOKING)
+        lun_slots_look(lun, now, instant_ms_until(lun->alarm_due, now));
     if (lun->phase != READY && lun->phase != GONE &&
             instant_reached(now, lun->phase_due))
         phase_over(lun);

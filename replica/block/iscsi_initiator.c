@@ -399,6 +399,11 @@ void initiator_send(struct initiator *in, struct initiator_command *command)
     flush_soon(in);
 }
 
+uint64_t initiator_heard(struct initiator *in)
+{
+    return in->context && in->login_done ? wire_heard(&in->wire) : UINT64_MAX;
+}
+
 void initiator_reset(struct initiator *in)
 {
     check(in->context && in->login_done && in->wire.outstanding == 0);

@@ -63,6 +63,9 @@ int initiator_connect(
 /** Queue a command. Any time between up and drop; sent by the end of this loop turn. */
 void initiator_send(struct initiator *in, struct initiator_command *command);
 
+/** As wire_heard(); UINT64_MAX without a session. */
+uint64_t initiator_heard(struct initiator *in);
+
 /** Ask for a LOGICAL UNIT RESET; no command may be outstanding. */
 void initiator_reset(struct initiator *in);
 

@@ -36,7 +36,8 @@ struct slot {
     struct slot *next; /* in the free list */
     struct block_request *request;
     enum slot_state state;
-    struct instant deadline, again;
+    struct instant deadline; /* moved on while the session moves, up to @end */
+    struct instant end, again;
     unsigned rest_ms, retries, looks;
     bool syncing; /* the second command of a FUA request: SYNCHRONIZE CACHE */
     int look_error; /* answered after a look that finds the same unit; 0: send again */
@@ -52,6 +53,7 @@ struct lun {
     struct lun_facts facts;
     enum lun_phase phase;
     struct instant phase_due; /* of every phase but READY and GONE */
+    struct instant look_end; /* of LOOKING, however much moves */
     struct loop_timer alarm;
     struct instant alarm_due;
     unsigned io_timeout_ms;
@@ -82,6 +84,9 @@ void lun_arm(struct lun *lun, struct instant due);
 
 /** The next phase, which is over in @deadline_ms, but for READY and GONE. */
 void lun_enter(struct lun *lun, enum lun_phase phase, uint64_t deadline_ms);
+
+/** Up to when a command, or a look, may go on that began at @now. */
+struct instant lun_end(const struct lun *lun, struct instant now);
 
 /** Ask the unit again who it is, when that is not being done; then lun_slots_resume(), or
     the end. */
@@ -125,12 +130,19 @@ void lun_slots_pump(struct lun *lun);
 /** Arms the alarm for what is due next. */
 void lun_slots_arm(struct lun *lun);
 
+/**
+ * Move on the deadlines of those for which bytes have moved since the last look. @late_ms:
+ * how long this loop stood still, which is nobody's fault over there.
+ */
+void lun_slots_look(struct lun *lun, struct instant now, uint64_t late_ms);
+
 /* Of the last three only: requests are answered from inside. */
 
 /** The look found the same unit, READY: go on with what was held for it. */
 void lun_slots_resume(struct lun *lun);
 
-/** What is due at @now: sends again, answers, or breaks the session. */
+/** What is due at @now: sends again, answers, or breaks the session. After
+    lun_slots_look(). */
 void lun_slots_expire(struct lun *lun, struct instant now);
 
 /** Broken: answers every request with @error, a positive errno, or its slot's own. */

@@ -1,9 +1,10 @@
 /* The requests of a LUN: a request takes one of SLOTS slots, which holds its SCSI command
  * until the request is done; what finds no slot waits in order. A command's deadline runs
- * from its first sending; when it passes with the command still out, the whole session is
- * given up, because a single command cannot be taken back (libiscsi's cancel is local, and a
- * late WRITE may still be executed): every request is answered and the device is broken
- * until it is opened anew, behind the barrier when it was written.
+ * from its first sending, and anew while the target lets us hear that it gets on: slow is
+ * not stuck. When it passes with the command still out, the whole session is given up,
+ * because a single command cannot be taken back (libiscsi's cancel is local, and a late
+ * WRITE may still be executed): every request is answered and the device is broken until it
+ * is opened anew, behind the barrier when it was written.
  *
  * Nothing that is answered GOOD is believed by itself: a residual, or bytes that never came,
  * are failures: the wire counts what comes and where it goes.
@@ -20,7 +21,8 @@ enum {
     REST_FIRST_MS = 10,
     REST_MAX_MS = 500,
     GROW_AFTER = 16, /* good answers before the window opens by one */
-    LOOKS_MAX = 3 /* times one command may have the LUN looked at */
+    LOOKS_MAX = 3, /* times one command may have the LUN looked at */
+    PARTS = 8 /* of the I/O timeout: how often is seen what has moved */
 };
 
 static uint64_t lun_random(struct lun *lun)
@@ -258,6 +260,61 @@ static void slot_done(struct initiator_command *command)
     lun_slots_pump(lun);
 }
 
+/* -- how long ---------------------------------------------------------------------- */
+
+static struct instant earlier(struct instant a, struct instant b)
+{
+    return a.ns < b.ns ? a : b;
+}
+
+static uint64_t part_ms(const struct lun *lun)
+{
+    return lun->io_timeout_ms / PARTS + 1;
+}
+
+/** Its time begins, and the looking at what moves. */
+static void slot_time(struct slot *slot)
+{
+    struct lun *lun = slot->lun;
+    struct instant now = loop_now(lun->base.loop);
+
+    slot->deadline = instant_add_ms(now, lun->io_timeout_ms);
+    slot->end = lun_end(lun, now);
+    if (lun->used == 1) /* nobody has looked for long: what moved until now is old */
+        (void)initiator_heard(&lun->initiator);
+    lun_arm(lun, instant_add_ms(now, part_ms(lun)));
+}
+
+/**
+ * Bytes moved for @command, or for one that it may be waiting for. A target serves what it
+ * has in any order it likes; but a command that SLOTS later ones have overtaken is forgotten
+ * there, however busy the session is.
+ */
+static bool moves(const struct initiator_command *command, uint64_t heard)
+{
+    return heard != UINT64_MAX && heard <= command->order + SLOTS;
+}
+
+void lun_slots_look(struct lun *lun, struct instant now, uint64_t late_ms)
+{
+    struct instant due = instant_add_ms(now, lun->io_timeout_ms);
+    uint64_t heard = initiator_heard(&lun->initiator);
+
+    if (late_ms < part_ms(lun))
+        late_ms = 0;
+    for (unsigned i = 0; i < SLOTS; i++) {
+        struct slot *slot = &lun->slots[i];
+        if (slot->state != SLOT_FLYING) /* what the target puts off ends as it would */
+            continue;
+        slot->deadline = moves(&slot->command, heard)
+                ? due
+                : instant_add_ms(slot->deadline, late_ms);
+        slot->deadline = earlier(slot->deadline, slot->end);
+    }
+    if (lun->phase == LOOKING && moves(&lun->probe.command, heard))
+        lun->phase_due = earlier(due, lun->look_end);
+}
+
 /* -- what waits -------------------------------------------------------------------- */
 
 static void slot_start(struct lun *lun, struct block_request *request)
@@ -274,7 +331,6 @@ static void slot_start(struct lun *lun, struct block_request *request)
     slot->syncing = false;
     slot->look_error = slot->end_error = 0;
     slot->command.done = slot_done;
-    slot->deadline = instant_add_ms(loop_now(lun->base.loop), lun->io_timeout_ms);
     slot->flush_covers = lun->changes;
     if (request->op == BLOCK_EXTENTS)
         lun->status_owner = slot;
@@ -285,7 +341,7 @@ static void slot_start(struct lun *lun, struct block_request *request)
         block_done_later(request, result);
         return;
     }
-    lun_arm(lun, slot->deadline);
+    slot_time(slot);
     slot_send(slot);
 }
 
@@ -355,8 +411,7 @@ void lun_slots_resume(struct lun *lun)
             slot_fail(slot, slot->look_error);
             continue;
         }
-        slot->deadline = instant_add_ms(loop_now(lun->base.loop), lun->io_timeout_ms);
-        lun_arm(lun, slot->deadline);
+        slot_time(slot);
         slot_send(slot);
     }
     lun_slots_pump(lun);
@@ -412,9 +467,15 @@ void lun_slots_expire(struct lun *lun, struct instant now)
 
 void lun_slots_arm(struct lun *lun)
 {
-    for (unsigned i = 0; i < SLOTS; i++)
-        if (lun->slots[i].state == SLOT_FLYING || lun->slots[i].state == SLOT_RESTING)
-            lun_arm(lun, slot_due(&lun->slots[i]));
+    struct instant next = instant_add_ms(loop_now(lun->base.loop), part_ms(lun));
+
+    for (unsigned i = 0; i < SLOTS; i++) {
+        struct slot *slot = &lun->slots[i];
+        if (slot->state == SLOT_FLYING)
+            lun_arm(lun, earlier(slot_due(slot), next));
+        else if (slot->state == SLOT_RESTING)
+            lun_arm(lun, slot_due(slot));
+    }
 }
 
 /* -- life -------------------------------------------------------------------------- */

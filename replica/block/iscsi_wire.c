@@ -70,6 +70,8 @@ void wire_begin(
     wire->stage_from = wire->stage_to = 0;
     wire->in_pdu = false;
     wire->outstanding = wire->serial = 0;
+    wire->queued = 0;
+    wire->heard = UINT64_MAX;
     memset(wire->tasks, 0, sizeof(wire->tasks));
 }
 
@@ -84,6 +86,7 @@ void wire_queue(struct wire *wire, struct initiator_command *command)
     wire->tasks[place] = command;
     wire->outstanding++;
     wire->serial = (wire->serial + 1) & 0xffff;
+    command->order = ++wire->queued;
     command->tag = COMMAND_TAG | wire->serial << 8 | place;
     command->moved = command->allowed = command->data_sn = 0;
     command->cursor = (struct wire_cursor){ 0, 0 };
@@ -109,6 +112,14 @@ void wire_command_off(struct wire *wire, struct initiator_command *command)
 {
     wire->tasks[command->tag & 0xff] = NULL;
     wire->outstanding--;
+}
+
+uint64_t wire_heard(struct wire *wire)
+{
+    uint64_t heard = wire->heard;
+
+    wire->heard = UINT64_MAX;
+    return heard;
 }
 
 static bool in_batch(const struct wire *wire, const struct initiator_command *command)

@@ -61,6 +61,7 @@ struct initiator_command {
     struct initiator *initiator;
     struct initiator_command *next; /* in one of the wire's lists */
     uint32_t tag;
+    uint64_t order; /* counts the commands as they are queued */
     uint32_t allowed; /* bytes that may be sent by now */
     uint32_t transfer_tag, data_sn;
     struct wire_cursor cursor; /* at @moved */
@@ -84,6 +85,7 @@ struct wire {
     bool reset_done, logout_done;
     int reset_result;
     struct wire_list finished; /* the owner takes them off */
+    uint64_t heard; /* see wire_heard() */
 
     /* out */
     struct wire_list starting, sending; /* not sent yet; more data may be sent */
@@ -111,6 +113,7 @@ struct wire {
     struct initiator_command *tasks[WIRE_TASKS];
     unsigned outstanding;
     uint32_t serial; /* of tags */
+    uint64_t queued; /* commands, ever */
 };
 
 /** Begin on @fd, which stays the caller's, with what the login agreed on. */
@@ -132,6 +135,12 @@ void wire_send(struct wire *wire);
 
 /** Read what is there, about @budget bytes at most: more is left to the next call. */
 void wire_receive(struct wire *wire, size_t budget);
+
+/**
+ * The least order of the commands whose bytes have moved since the last call: their data
+ * came, or was asked for, or they ended well. UINT64_MAX: of none.
+ */
+uint64_t wire_heard(struct wire *wire);
 
 /** An outstanding command, off the wire; NULL when there is none. When the session ends. */
 struct initiator_command *wire_take_lost(struct wire *wire);

@@ -8,6 +8,12 @@
 
 enum { RECEIVE_PIECES = 16 }; /* buffers of one readv() that the data goes to */
 
+/** Its bytes move. */
+static void hear(struct wire *wire, const struct initiator_command *command)
+{
+    wire->heard = min_u64(wire->heard, command->order);
+}
+
 /** The target's own ping. */
 static void take_nop(struct wire *wire)
 {
@@ -37,6 +43,7 @@ static void take_ready(struct wire *wire)
         wire->lost = true;
         return;
     }
+    hear(wire, command);
     command->allowed = offset + length;
     command->transfer_tag = get_be32(in + 20);
     command->data_sn = 0;
@@ -65,6 +72,8 @@ static void take_status(struct wire *wire, struct initiator_command *command)
     struct scsi_answer *answer = &command->answer;
 
     *answer = (struct scsi_answer){ .status = in[3] };
+    if (answer->status == 0) /* GOOD: "not now" would move nothing */
+        hear(wire, command);
     if (in[1] & UNDERFLOW)
         answer->residual = (int64_t)get_be32(in + 44);
     else if (in[1] & OVERFLOW)
@@ -184,10 +193,13 @@ static void pdu_begin(struct wire *wire, const uint8_t *header)
         data_begin(wire);
 }
 
-static void cursor_forward(struct initiator_command *command, size_t n)
+/** Data came for the command that is being read. */
+static void cursor_forward(struct wire *wire, size_t n)
 {
+    struct initiator_command *command = wire->into;
     struct wire_cursor *cursor = &command->cursor;
 
+    hear(wire, command);
     command->moved += (uint32_t)n;
     cursor->at += n;
     while (cursor->piece < command->iovcnt &&
@@ -207,7 +219,7 @@ static void stage_to_command(struct wire *wire, size_t n)
         size_t part = min_u64(n, iov->iov_len - command->cursor.at);
         memcpy((uint8_t *)iov->iov_base + command->cursor.at,
                 wire->stage + wire->stage_from, part);
-        cursor_forward(command, part);
+        cursor_forward(wire, part);
         wire->stage_from += part;
         n -= part;
     }
@@ -304,7 +316,7 @@ static bool receive_once(struct wire *wire, size_t *got)
     came = min_u64(data, (size_t)n);
     if (came) {
         wire->left -= (uint32_t)came;
-        cursor_forward(wire->into, came);
+        cursor_forward(wire, came);
     }
     wire->stage_to += (size_t)n - came;
     stage_parse(wire);

@@ -59,7 +59,10 @@ struct block_spec {
             isid; /* low 48 bits: type 80h (random) + qualifier; same for every reopening
                        of one handle, different for every live handle */
     const struct block_chap *chap; /* NULL: none */
-    unsigned connect_timeout_ms, io_timeout_ms;
+    unsigned connect_timeout_ms;
+    /* How long a command may be out with no byte moving for it, nor for one that it may
+       wait for. After 20 times that it ends, whatever moves. See iscsi_slots.c. */
+    unsigned io_timeout_ms;
     bool barrier; /* the last handle was lost while it wrote (or the process died): reset the
                      logical unit and wait for it before the device is trusted */
 };
