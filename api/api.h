@@ -189,7 +189,8 @@ void service_export_by(struct service *service, const struct api_exporter *expor
 unsigned service_exports_resume(struct service *service);
 
 /** Keep @length bytes (at most 16 KiB, 0: forget) for the exporter of @element, durable when
-    @kept comes with 0, on another thread. Never blocks on I/O. 0, -ENOMEM, -E2BIG: @kept does not
+    @kept comes with 0, on another thread; it comes with a negative errno when nothing was kept,
+    as of an element that has no export. Never blocks on I/O. 0, -ENOMEM, -E2BIG: @kept does not
     come. Any thread. */
 int service_keep(struct service *service, const struct uuid *element,
         const uint8_t *bytes, size_t length, void (*kept)(void *context, int result),

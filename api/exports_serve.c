@@ -63,12 +63,11 @@ static void serving_free(struct serving *serving)
     free(serving);
 }
 
-/** @row with its element, its credentials and what was kept of reservations. */
+/** @row with its element and its credentials. */
 static int serving_fill(struct service *service, struct store_reader *reader,
         const struct store_export *row, struct serving *serving, struct fault *fault)
 {
     struct api_export *export = &serving->export;
-    struct store_reservation reservation;
     struct store_element element;
     int result = store_get(reader, STORE_ELEMENT, row->id.text, &element);
 
@@ -83,19 +82,36 @@ static int serving_fill(struct service *service, struct store_reader *reader,
         .initiator_count =
                 export_names(serving->row.initiators, serving->names, BODY_LIST_MAX),
         .kept = serving->kept };
-    if (store_get(reader, STORE_RESERVATION, row->id.text, &reservation) == 0)
-        result = kept_decode(reservation.kept, serving->kept, &export->kept_length);
-    if (result)
-        return fault_set(fault, result, "its reservations cannot be read");
     if (!row->credentials[0])
         return 0;
     export->chap = &serving->chap;
     return engine_credentials(service->engine, row->credentials, &serving->chap, fault);
 }
 
-static int serving_start(const struct api_exporter *exporter,
-        const struct serving *serving, enum export_how how, struct fault *fault)
+/** What was kept of reservations. While it is served that may change with every command. */
+static int serving_recall(
+        struct service *service, struct serving *serving, struct fault *fault)
 {
+    struct store_reader *reader = store_reader_take(service->store, 5000);
+    struct store_reservation reservation;
+    int result;
+
+    if (!reader)
+        return fault_set(fault, -EAGAIN, "every reader of the database is taken");
+    result = store_get(reader, STORE_RESERVATION, serving->row.id.text, &reservation);
+    if (result == 0)
+        result = kept_decode(
+                reservation.kept, serving->kept, &serving->export.kept_length);
+    store_reader_give(service->store, reader);
+    if (result && result != -ENOENT)
+        return fault_set(fault, result, "its reservations cannot be read");
+    return 0;
+}
+
+static int serving_start(struct service *service, struct serving *serving,
+        enum export_how how, struct fault *fault)
+{
+    const struct api_exporter *exporter = service->exporter;
     const struct api_export *export = &serving->export;
     int result = 0;
 
@@ -105,6 +121,9 @@ static int serving_start(const struct api_exporter *exporter,
         result = exporter->withdraw(exporter->context, &export->id);
     if (result && result != -ENOENT)
         return fault_set(fault, -EINPROGRESS, "what was served has not ended yet");
+    result = serving_recall(service, serving, fault);
+    if (result)
+        return result;
     return exporter->publish(exporter->context, export, fault);
 }
 
@@ -126,7 +145,7 @@ int export_serve_row(struct service *service, const struct store_export *row,
                      : fault_set(fault, -ENOMEM, "out of memory");
     store_reader_give(service->store, reader);
     if (result == 0)
-        result = serving_start(exporter, serving, how, fault);
+        result = serving_start(service, serving, how, fault);
     serving_free(serving);
     return result;
 }
@@ -228,8 +247,12 @@ static bool keeping_run(struct clerk_turn *turn, struct clerk_note *note)
     struct keeping *keeping = container_of(note, struct keeping, note);
     struct store_reservation row = { .id = keeping->id, .kept = keeping->hex };
     struct store_reservation found;
+    struct store_export export;
 
-    if (keeping->hex)
+    /* Kept of what is exported no more, it would be found by the next export. */
+    if (keeping->hex && !turn_get(turn, STORE_EXPORT, row.id.text, &export))
+        turn->error = turn->error ? turn->error : -ENOENT;
+    else if (keeping->hex)
         turn_put(turn, STORE_RESERVATION, &row);
     else if (turn_get(turn, STORE_RESERVATION, row.id.text, &found))
         turn_delete(turn, STORE_RESERVATION, &row);

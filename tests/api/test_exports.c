@@ -20,6 +20,7 @@ static struct fake {
     unsigned count, publishes, withdraws, changes, settles;
     int refuse; /* a negative errno: publish() and change() answer it */
     bool stuck; /* withdraw(): commands of hosts do not end */
+    const char *late; /* withdraw(): a host has this kept before its session ends */
     char names[256], user[64], secret[64], address[512]; /* in force */
     bool is_ready;
     char ready_names[256], ready_user[64], ready_secret[64];
@@ -67,6 +68,8 @@ static int fake_publish(
     return 0;
 }
 
+static void keep(const char *bytes);
+
 static int fake_withdraw(void *context, const struct uuid *id)
 {
     int at = fake_find(id);
@@ -77,6 +80,8 @@ static int fake_withdraw(void *context, const struct uuid *id)
         return -ENOENT;
     if (fake.stuck)
         return -ETIMEDOUT;
+    if (fake.late)
+        keep(fake.late);
     fake.served[at] = fake.served[--fake.count];
     fake.opened_to_read[at] = fake.opened_to_read[fake.count];
     return 0;
@@ -660,7 +665,8 @@ static void kept(void *context, int result)
     pthread_mutex_unlock(&kept_lock);
 }
 
-static void keep(const char *bytes)
+/** What came of it. */
+static int keep_try(const char *bytes)
 {
     struct timespec due;
     struct uuid id;
@@ -676,8 +682,14 @@ static void keep(const char *bytes)
     pthread_mutex_lock(&kept_lock);
     while (kept_result == 1 && result == 0)
         result = pthread_cond_clockwait(&kept_come, &kept_lock, CLOCK_MONOTONIC, &due);
-    expect_eq(kept_result, 0);
+    result = kept_result;
     pthread_mutex_unlock(&kept_lock);
+    return result;
+}
+
+static void keep(const char *bytes)
+{
+    expect_eq(keep_try(bytes), 0);
 }
 
 static void restart(void)
@@ -705,6 +717,40 @@ Test(exports, reservations_are_kept_until_they_are_forgotten)
     answer = get(API_EXPORT_DELETE, volume);
     expect_answer(&answer, GONE, -1);
     answer_release(&answer);
+    exported(volume, "{\"Initiators\":[\"*\"]}");
+    expect_eq(fake.kept_length, 0);
+}
+
+Test(exports, what_is_kept_while_it_ends_is_kept_or_gone_with_it)
+{
+    struct answer answer;
+
+    exported(volume, "{\"Initiators\":[\"*\"]}");
+    keep("first");
+    fake.late = "the last word";
+    changed(volume, "{\"Initiators\":[\"*\"],\"ReadOnly\":true}");
+    expect(fake.kept_length == 13 && memcmp(fake.kept, "the last word", 13) == 0);
+    fake.late = "in vain";
+    answer = get(API_EXPORT_DELETE, volume);
+    expect_answer(&answer, GONE, -1);
+    answer_release(&answer);
+    fake.late = NULL;
+    exported(volume, "{\"Initiators\":[\"*\"]}");
+    expect_eq(fake.kept_length, 0);
+}
+
+Test(exports, nothing_is_kept_of_what_is_not_exported)
+{
+    struct answer answer;
+
+    expect(keep_try("before") < 0);
+    expect_eq(keep_try(""), 0); /* nothing is left to keep */
+    exported(volume, "{\"Initiators\":[\"*\"]}");
+    expect_eq(fake.kept_length, 0);
+    answer = get(API_EXPORT_DELETE, volume);
+    expect_answer(&answer, GONE, -1);
+    answer_release(&answer);
+    expect(keep_try("after") < 0);
     exported(volume, "{\"Initiators\":[\"*\"]}");
     expect_eq(fake.kept_length, 0);
 }
