@@ -275,6 +275,7 @@ static void copy_over(void *context, int result, bool on_target,
     runner->retry = false;
     runner->target_lost |=
             runner->target->broken; /* also when the source failed first */
+    runner->zeroing_stuck |= figures->zeroing_stuck;
     runner_take(runner, figures);
     if (result == 0)
         runner->end = ENGINE_DONE;
@@ -322,6 +323,7 @@ static bool runner_move(struct runner *runner)
         .written = plan->written,
         /* Whoever wrote before may have written ahead of the watermark. */
         .target_zero = plan->target_zero && !plan->resumed && !runner->was_open,
+        .zeroing_stuck = runner->zeroing_stuck,
         .verify = runner_reads_back(runner),
         .sidecar = runner->digests.table,
         .by_digest = runner->digests.by_digest,

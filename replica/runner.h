@@ -72,6 +72,7 @@ struct runner {
     bool was_open; /* the target was open for writing: fence it from now on */
     bool source_was_open;
     bool target_lost; /* after it was written: what it holds is not known any more */
+    bool zeroing_stuck; /* the target hung when it was to make zeros */
     struct loop_timer pause, report;
 
     uint64_t total;

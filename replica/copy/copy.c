@@ -79,7 +79,8 @@ static void figures_fill(const struct copy *copy, const struct tally *tally,
         .target_ns = copy->spent_ns[PLACE_TARGET],
         .limit_ns = copy->paced_ns,
         .at_source = copy->at[PLACE_SOURCE],
-        .at_target = copy->at[PLACE_TARGET] };
+        .at_target = copy->at[PLACE_TARGET],
+        .zeroing_stuck = copy->zeros.stuck };
 }
 
 void copy_figures(struct copy *copy, struct copy_figures *figures)
@@ -431,6 +432,7 @@ static void tick_fire(struct loop_timer *timer)
 
     loop_timer_start(copy->loop, &copy->tick, TICK_MS);
     copy->tick_due = true;
+    slots_tick(copy);
     copy_pump(copy);
 }
 
@@ -461,15 +463,6 @@ void copy_set_limit(struct copy *copy, uint64_t limit)
 {
     throttle_set(&copy->throttle, limit, loop_now(copy->loop));
     kick(copy);
-}
-
-static enum zero_way zero_way_first(const struct block_device *target)
-{
-    unsigned caps = target->caps;
-
-    if ((caps & BLOCK_CAN_DISCARD) && (caps & BLOCK_DISCARD_ZEROES))
-        return ZERO_BY_DISCARD;
-    return caps & BLOCK_CAN_ZERO ? ZERO_BY_ZERO : ZERO_BY_WRITE;
 }
 
 static unsigned window_choose(const struct copy *copy, unsigned window)
@@ -541,7 +534,9 @@ static void copy_init(struct copy *copy, const struct copy_options *options)
     copy->unit = a > b ? a : b;
     copy->grain = round_up(COPY_GRAIN, copy->unit);
     copy->spent_until = loop_now(copy->loop);
-    copy->zero_way = zero_way_first(copy->target);
+    zero_choice_init(&copy->zeros, copy->target->caps, !options->zeroing_stuck,
+            copy->spent_until);
+    copy->line_end = &copy->line;
     copy->dirty = true;
     copy->tick.fire = tick_fire;
     copy->pace.fire = pace_fire;

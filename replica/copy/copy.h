@@ -41,6 +41,7 @@ struct copy_figures {
        in flight, and the time that a limit held back what could have begun. */
     uint64_t source_ns, target_ns, limit_ns;
     unsigned at_source, at_target; /* pieces that wait for either end now */
+    bool zeroing_stuck; /* the target did not answer when it was to make zeros */
 };
 
 struct copy_options {
@@ -52,6 +53,7 @@ struct copy_options {
     struct differences differences; /* found below it by the runs before */
     uint64_t skipped, equal, written; /* as figures of the runs before */
     bool target_zero; /* proven zero from the watermark on */
+    bool zeroing_stuck; /* as a copy before told: it is not asked to make zeros */
     bool verify; /* read both back after the last flush */
     unsigned
             window; /* pieces under way; 0: what suits the devices. At most 8; twice as many

@@ -21,6 +21,7 @@
 #include "replica/copy/ledger.h"
 #include "replica/copy/map.h"
 #include "replica/copy/throttle.h"
+#include "replica/copy/zero_way.h"
 
 enum {
     /* Bytes of one slot's buffer, at most: what a command costs a far side weighs less the
@@ -36,9 +37,6 @@ enum {
 
 static_assert((int)COPY_GRAIN == (int)SIDECAR_CHUNK, "a grain has a digest");
 
-/** How zeros get to the target, the cheapest first. */
-enum zero_way { ZERO_BY_DISCARD, ZERO_BY_ZERO, ZERO_BY_WRITE };
-
 struct piece {
     uint64_t offset, length; /* bytes of the source */
     bool source_zero; /* need not be read: zeros */
@@ -53,8 +51,11 @@ struct slot;
 /** A range of a piece that is written in one way, in as many requests as that takes. */
 struct run {
     struct slot *slot;
-    bool zero; /* zeros, in the copy's way; else bytes of the slot */
-    enum zero_way way; /* of the request that is in flight */
+    struct run *next; /* in the line before the target */
+    bool zero; /* zeros; else bytes of the slot */
+    enum zero_way way; /* of zeros that are no sample */
+    bool late; /* a sample that is not waited for any more */
+    struct instant began; /* of a sample */
     uint64_t offset, end; /* what is left; bytes of the target */
     struct iovec iov;
     struct block_request request;
@@ -90,7 +91,13 @@ struct copy {
     uint64_t grain; /* bytes, whole units */
     uint64_t stride; /* bytes of a slot's buffer */
     uint64_t piece_max; /* bytes one request of this pass may move */
-    enum zero_way zero_way;
+    struct zero_choice zeros;
+    struct run *line,
+            **line_end; /* runs that wait for a sample, or the first for its turn
+                                     to be one */
+    struct run *sample; /* in flight, alone */
+    unsigned writing; /* requests of runs that are in flight, but for late ones */
+    struct instant line_moved; /* the last of them began or ended */
     struct throttle throttle;
 
     enum copy_kind pass; /* VERIFY also as the second pass of the others */
@@ -145,6 +152,9 @@ struct copy {
  */
 void copy_pump(struct copy *copy);
 
+/** This pass reads the target. In plan.c. */
+bool copy_compares(const struct copy *copy);
+
 /** The slot waits for somebody else from now on. In copy.c. */
 void slot_move(struct slot *slot, enum place place);
 
@@ -165,6 +175,9 @@ void slot_start(struct slot *slot, const struct piece *piece, unsigned entry);
 /** VERIFY: look at the pieces that differ, as far as all before them are finished. In
  * slot.c. */
 void slots_compare(struct copy *copy);
+
+/** Some time has passed: nobody waits for a sample for ever. In run.c. */
+void slots_tick(struct copy *copy);
 
 /** No run of it, and no request, is in flight any more. In slot.c. */
 void slot_end(struct slot *slot);

@@ -39,13 +39,27 @@ static void plan_zero(struct copy *copy, struct piece *piece)
             copy->pass == COPY_FULL ? slot_zero_max(copy) : copy->piece_max);
 }
 
-/* Bytes that the limit counts: those that must be moved. */
+bool copy_compares(const struct copy *copy)
+{
+    return copy->pass != COPY_FULL && !copy->by_digest;
+}
+
+/* Bytes that the limit counts: those that must be moved. What of the other zeros is sent
+   counts when it is. */
 uint64_t piece_cost(const struct copy *copy, const struct piece *piece)
 {
-    bool compared = copy->pass != COPY_FULL && !copy->by_digest;
-    bool sent = compared || copy->zero_way == ZERO_BY_WRITE;
+    return piece->source_zero && !copy_compares(copy) ? 0 : piece->length;
+}
 
-    return piece->source_zero && !sent ? 0 : piece->length;
+/* As ordinary pieces are cut. */
+static void zeros_consider(struct copy *copy, uint64_t most)
+{
+    uint64_t sample = min_u64(ZERO_SAMPLE, most);
+
+    if (copy->target->max_zero)
+        sample = min_u64(sample, copy->target->max_zero);
+    sample -= sample % copy->target->block_size;
+    zero_choice_consider(&copy->zeros, sample, loop_now(copy->loop));
 }
 
 void piece_plan(struct copy *copy, struct piece *piece)
@@ -53,6 +67,7 @@ void piece_plan(struct copy *copy, struct piece *piece)
     uint64_t rest = copy->total - copy->cursor, zero;
     uint64_t most = throttle_piece(&copy->throttle, copy->step, copy->piece_max);
 
+    zeros_consider(copy, most);
     *piece = (struct piece){ .offset = copy->cursor,
         .target_zero = copy->options.target_zero && copy->pass != COPY_VERIFY &&
                 !copy->by_digest };
@@ -61,7 +76,8 @@ void piece_plan(struct copy *copy, struct piece *piece)
         piece->source_zero = true;
         piece->length = zero;
         plan_zero(copy, piece);
-        if (!piece->target_zero && piece_cost(copy, piece))
+        if (!piece->target_zero &&
+                (copy_compares(copy) || copy->zeros.now == ZERO_BY_WRITE))
             piece->length = min_u64(piece->length, most);
         return;
     }

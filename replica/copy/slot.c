@@ -84,7 +84,7 @@ static enum fate grain_fate(const struct slot *slot, uint64_t at, uint64_t lengt
         return digest_is_zero(slot->target_bytes + at, length) ? FATE_EQUAL : FATE_ZERO;
     if (grain_equal(slot, at, length))
         return FATE_EQUAL;
-    if (!piece->target_zero && copy->zero_way == ZERO_BY_WRITE)
+    if (!piece->target_zero && copy->zeros.now == ZERO_BY_WRITE && !copy->zeros.asking)
         return FATE_WRITE;
     if (!digest_is_zero(slot->source_bytes + at, length))
         return FATE_WRITE;
@@ -92,12 +92,13 @@ static enum fate grain_fate(const struct slot *slot, uint64_t at, uint64_t lengt
 }
 
 /* A short run of zeros between bytes that are sent anyway is sent with them. */
-static void fates_smooth(const struct slot *slot, enum fate *fates, unsigned count)
+static void fates_smooth(struct slot *slot, enum fate *fates, unsigned count)
 {
-    const struct copy *copy = slot->copy;
+    struct copy *copy = slot->copy;
     unsigned end;
 
-    if (copy->zero_way != ZERO_BY_ZERO || slot->piece.source_zero)
+    if ((copy->zeros.now != ZERO_BY_ZERO && !copy->zeros.asking) ||
+            slot->piece.source_zero)
         return;
     for (unsigned i = 0; i < count; i = end) {
         for (end = i + 1; end < count && fates[end] == fates[i]; end++)
@@ -106,6 +107,9 @@ static void fates_smooth(const struct slot *slot, enum fate *fates, unsigned cou
             continue;
         for (unsigned at = i; at < end; at++)
             fates[at] = FATE_WRITE;
+        if (copy->zeros.asking)
+            zero_choice_miss(
+                    &copy->zeros, (end - i) * copy->grain, loop_now(copy->loop));
     }
 }
 
@@ -294,8 +298,7 @@ static void slot_read(struct slot *slot)
     const struct piece *piece = &slot->piece;
     uint64_t offset = piece->offset, end = offset + piece->length;
     bool read_source = !piece->source_zero;
-    bool read_target =
-            copy->pass != COPY_FULL && !copy->by_digest && !piece->target_zero;
+    bool read_target = copy_compares(copy) && !piece->target_zero;
 
     if (!read_source && !read_target) {
         run_init(slot, 0, offset, target_end(copy, end), true);
