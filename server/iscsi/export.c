@@ -135,7 +135,7 @@ static void ending_start(struct export *export)
 
 static void on_end(struct loop_task *post)
 {
-    ending_start(container_of(post, struct export, post));
+    ending_start(container_of(post, struct export, end));
 }
 
 void export_end(struct export *export, unsigned grace_ms)
@@ -144,9 +144,8 @@ void export_end(struct export *export, unsigned grace_ms)
 
     export->state = EXPORT_ENDING;
     export->grace_ms = grace_ms;
-    export->post.run = on_end;
     if (open) /* else it ends when it has opened */
-        loop_post(export->hall->loop, &export->post);
+        loop_post(export->hall->loop, &export->end);
 }
 
 /* Nobody but its publisher knows of an export that could not be made. */
@@ -172,7 +171,7 @@ static void on_made(void *context, struct scsi_unit *unit, const struct fault *f
 
 static void on_open(struct loop_task *post)
 {
-    struct export *export = container_of(post, struct export, post);
+    struct export *export = container_of(post, struct export, opening);
     struct scsi_unit_options options = {
         .loop = export->hall->loop,
         .buffers = export->hall->buffers,
@@ -186,12 +185,6 @@ static void on_open(struct loop_task *post)
 
     export->busy = true;
     scsi_unit_create(&options, on_made, export);
-}
-
-void export_open(struct export *export)
-{
-    export->post.run = on_open;
-    loop_post(export->hall->loop, &export->post);
 }
 
 static void on_change(struct loop_task *post)
@@ -217,12 +210,20 @@ static void on_change(struct loop_task *post)
     export_left(export);
 }
 
+void export_open(struct export *export)
+{
+    /* One each: its loop may read this while we, tired of waiting, have it end. */
+    export->opening.run = on_open;
+    export->end.run = on_end;
+    export->change.run = on_change;
+    loop_post(export->hall->loop, &export->opening);
+}
+
 void export_recheck(struct export *export)
 {
     if (export->changing)
         return;
     export->changing = true;
-    export->change.run = on_change;
     loop_post(export->hall->loop, &export->change);
 }
 

@@ -300,9 +300,9 @@ struct export
     bool ending;
     struct instant patience; /* ending: sessions are closed then */
     uint64_t arrivals;
-    struct loop_task post, change;
+    struct loop_task opening, end, change;
     bool changing; /* under the lock: @change is posted */
-    unsigned grace_ms; /* set before @post */
+    unsigned grace_ms; /* set under the lock before @end is posted, or @state is ENDING */
 };
 
 /* A session for other threads to see: @taken under the lock, numbers by its loop. */

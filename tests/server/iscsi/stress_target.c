@@ -1,5 +1,6 @@
 /* Threads against the target: exports come and go, are changed and looked at, while initiators
  * come, work and are thrown out, on both loops. Nothing may race, leak or hang. */
+#include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -51,6 +52,19 @@ static void look(unsigned export)
         fail("more sessions than there are", count);
 }
 
+/* It is given up while its opening is on its way to the loop, or has just come back. */
+static void give_up(unsigned export)
+{
+    struct iscsi_export what = rig_export(rig, export);
+    int result = iscsi_target_publish(rig->target, &what, 0, NULL);
+
+    if (result < 0 && result != -ETIMEDOUT)
+        fail("publish", result);
+    result = iscsi_target_withdraw(rig->target, &what.id, DEADLINE_MS);
+    if (result < 0 && result != -ENOENT)
+        fail("withdraw what was given up", result);
+}
+
 static void round_of(unsigned export)
 {
     struct iscsi_export what = rig_export(rig, export);
@@ -69,6 +83,8 @@ static void round_of(unsigned export)
     if (result < 0)
         fail("withdraw", result);
     look(export);
+    for (unsigned i = 0; i < 20; i++)
+        give_up(export);
     result = iscsi_target_publish(rig->target, &what, DEADLINE_MS, &fault);
     if (result < 0)
         fail(fault.why, result);
