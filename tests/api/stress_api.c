@@ -8,21 +8,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "api/api.h"
-#include "tests/support/directory.h"
+#include "tests/api/stress.h"
 
 enum { ROUNDS = 12, MAKERS = 3, READERS = 2, COPIERS = 2 };
 
 static struct service *service;
 static _Atomic bool over;
-
-#define must(condition)                                                                \
-    do {                                                                               \
-        if (!(condition)) {                                                            \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);            \
-            abort();                                                                   \
-        }                                                                              \
-    } while (0)
 
 static void call(enum api_call what, const char *id, const char *key, const char *body,
         int wait_s, struct api_outcome *outcome)
@@ -161,29 +152,12 @@ static void run_all(void)
 
 int main(void)
 {
-    struct directory directory;
-    struct fault fault = { 0 };
-    char data[300], pool[300];
-    struct api_pool pools[] = { { "default", pool } };
-    struct api_options options = { .data_directory = data,
-        .pools = pools,
-        .pool_count = 1,
-        .iqn_prefix = "iqn.2026-11.example",
-        .connect_timeout_ms = 20000,
-        .io_timeout_ms = 20000,
-        .workers = 2,
-        .max_jobs = 4 };
+    struct stress stress;
 
-    must(directory_make(&directory));
-    snprintf(data, sizeof(data), "%s/data", directory.path);
-    snprintf(pool, sizeof(pool), "%s/pool", directory.path);
-    must(mkdir(data, 0700) == 0);
-    service = service_create(&options, &fault);
-    if (!service)
-        fprintf(stderr, "service: %s\n", fault.why);
-    must(service);
+    stress_make(&stress, 4);
+    service = stress_start(&stress);
     run_all();
     service_destroy(service);
-    directory_remove(&directory);
+    directory_remove(&stress.directory);
     return 0;
 }

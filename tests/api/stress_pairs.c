@@ -7,10 +7,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "api/service.h"
-#include "tests/support/directory.h"
+#include "tests/api/stress.h"
 #include "tests/support/seed.h"
 
 enum { THREADS = 4, CALLS = 120, PAIRS = 4, SOURCES = 2, SIZE = 256 * 1024 };
@@ -19,14 +18,6 @@ static struct service *service;
 /** By call: 0..6, none, 4096, 4097. */
 static _Atomic unsigned answers[API_CALL_COUNT][10];
 static char sources[SOURCES][37], targets[PAIRS][37];
-
-#define must(condition)                                                                \
-    do {                                                                               \
-        if (!(condition)) {                                                            \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);            \
-            abort();                                                                   \
-        }                                                                              \
-    } while (0)
 
 static int call(enum api_call what, const char *id, const char *body, char made[37])
 {
@@ -190,16 +181,6 @@ static void rest(void)
         must(service_wait(service, &seen, deadline));
 }
 
-static void start(const struct api_options *options)
-{
-    struct fault fault = { 0 };
-
-    service = service_create(options, &fault);
-    if (!service)
-        fprintf(stderr, "service: %s\n", fault.why);
-    must(service != NULL);
-}
-
 static void stop(void)
 {
     service_drain(service);
@@ -225,24 +206,11 @@ static void answers_print(void)
 int main(void)
 {
     uint64_t seed = seed_take("stress_pairs"), seeds[THREADS];
-    struct directory directory;
     pthread_t threads[THREADS];
-    char data[300], pool[300];
-    struct api_pool pools[1] = { { "default", pool } };
-    struct api_options options = { .data_directory = data,
-        .pools = pools,
-        .pool_count = 1,
-        .iqn_prefix = "iqn.2026-11.example",
-        .connect_timeout_ms = 20000,
-        .io_timeout_ms = 20000,
-        .workers = 2,
-        .max_jobs = 2 };
+    struct stress stress;
 
-    must(directory_make(&directory));
-    snprintf(data, sizeof(data), "%s/data", directory.path);
-    snprintf(pool, sizeof(pool), "%s/pool", directory.path);
-    must(mkdir(data, 0700) == 0);
-    start(&options);
+    stress_make(&stress, 2);
+    service = stress_start(&stress);
     for (int i = 0; i < SOURCES; i++)
         element(sources[i]);
     for (int i = 0; i < PAIRS; i++)
@@ -259,13 +227,13 @@ int main(void)
         if (round != 1)
             pairs_look();
         stop();
-        start(&options);
+        service = stress_start(&stress);
         rest();
         pairs_look();
         clear();
     }
     stop();
     answers_print();
-    directory_remove(&directory);
+    directory_remove(&stress.directory);
     return 0;
 }
