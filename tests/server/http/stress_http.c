@@ -14,7 +14,7 @@
 
 #define HOST "Host: localhost\r\n"
 
-enum { CLIENTS = 12, ROUNDS = 3, ROUND_MS = 1200, ANSWERS = 40, PATIENCE_MS = 60000 };
+enum { CLIENTS = 12, ROUNDS = 3, ROUND_MS = 1200, ANSWERS = 40, PATIENCE_MS = 300000 };
 
 struct client {
     struct service *service;
