@@ -12,7 +12,8 @@ int beneath_open(int directory, const char *name, int flags, mode_t mode)
     struct open_how how = {
         .flags = (unsigned long long)(unsigned)(flags | O_CLOEXEC),
         .mode = mode,
-        .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS,
+        .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS |
+                RESOLVE_NO_XDEV,
     };
     long fd;
 

@@ -6,9 +6,9 @@
 
 /**
  * openat2() of the relative @name beneath @directory (O_PATH is enough), with O_CLOEXEC,
- * RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS and RESOLVE_NO_MAGICLINKS: no dots, link or
- * absolute name leads out, whatever changes meanwhile. Blocks. A descriptor owned by the
- * caller, or -ENOENT, -ELOOP (a link), -EXDEV (leads out), -EEXIST, -EACCES, ...
+ * RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, RESOLVE_NO_MAGICLINKS and RESOLVE_NO_XDEV: no dots,
+ * link, absolute name or mount leads out, whatever changes meanwhile. Blocks. A descriptor owned by the
+ * caller, or -ENOENT, -ELOOP (a link), -EXDEV (leads out, or over a mount), -EEXIST, -EACCES, ...
  */
 int beneath_open(int directory, const char *name, int flags, mode_t mode);
 

@@ -171,7 +171,7 @@ static int open_words(struct fault *fault, int error)
     if (error == -ELOOP)
         why = "its name is a link";
     else if (error == -EXDEV)
-        why = "its name leads out of the directory";
+        why = "its name leads out of the directory, or over a mount";
     else if (error == -EINVAL)
         why = "it is no regular file";
     return fault_set(fault, error, "the file cannot be opened: %s", why);

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
@@ -146,6 +147,24 @@ Test(file, a_lock_of_flock_keeps_a_writer_out_too)
     expect(device_close(&writer));
     expect_eq(flock(fd, LOCK_EX | LOCK_NB), 0);
     close(fd);
+    file_strike();
+}
+
+Test(file, what_is_mounted_below_is_not_of_the_directory)
+{
+    char path[200];
+
+    if (unshare(CLONE_NEWNS) != 0 ||
+            mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0)
+        cr_skip_test("nothing may be mounted here");
+    file_set();
+    file_path("other", path, sizeof path);
+    expect_eq(mkdir(path, 0700), 0);
+    expect_eq(mount("tmpfs", path, "tmpfs", 0, "size=64k"), 0);
+    file_make("other/disk", 4096);
+    expect_fault("other/disk", false, -EXDEV);
+    expect_eq(umount(path), 0);
+    expect_eq(rmdir(path), 0);
     file_strike();
 }
 
