@@ -161,7 +161,8 @@ struct api_export_figures {
  */
 struct api_exporter {
     void *context;
-    /** 0, or a negative errno with @fault: as engine_probe(), and -EINVAL (names, secrets). */
+    /** 0, or a negative errno with @fault: as engine_probe(), and -EINVAL (names, secrets),
+        -EINPROGRESS (what was served has not ended yet), -ECANCELED. */
     int (*publish)(void *context, const struct api_export *export, struct fault *fault);
     /** 0, -ENOENT, -ETIMEDOUT. */
     int (*withdraw)(void *context, const struct uuid *id);
@@ -179,13 +180,17 @@ struct api_exporter {
     /** The address of portal @index; false: no more. */
     bool (*portal)(void *context, unsigned index, char *text, size_t room);
     void (*figures)(void *context, struct api_export_figures *figures);
+    /** A publish() of it that is under way on another thread gives up soon: -ECANCELED. Never
+        waits. May be NULL. */
+    void (*cancel)(void *context, const struct uuid *id);
 };
 
 /** Before the first call is served; NULL: nobody. Borrowed until service_destroy(). */
 void service_export_by(struct service *service, const struct api_exporter *exporter);
 
-/** Publish what the rows say and nobody serves. Returns how many still are not: ask again. Not
-    while another thread asks the same. */
+/** Publish what the rows say and nobody serves. Returns how many still are not: ask again. Several
+    threads may ask: each takes what no other has in hand. Ends early when the service stops, and
+    exporter->cancel() ends what it waits for. */
 unsigned service_exports_resume(struct service *service);
 
 /** Keep @length bytes (at most 16 KiB, 0: forget) for the exporter of @element, durable when

@@ -6,7 +6,7 @@
  * then the row goes. While a command of a host has not ended the row stays, and with it all that
  * stands against another writer: what is in flight may still land. Changed in who may use it and how they show it: held ready, committed, then in force, and no
  * session of who still may notices. Changed in more: served anew, as if made. One call at a time
- * changes what is served.
+ * has an export in hand (exports_hand.c).
  */
 #include "api/exports.h"
 
@@ -17,7 +17,11 @@
 
 #include "replica/base/log.h"
 
-enum { SESSIONS_SHOWN = 16, RETRY_AFTER_S = 5 };
+enum {
+    SESSIONS_SHOWN = 16,
+    RETRY_AFTER_S = 5,
+    UNSERVE_TRIES = 8 /* each as long as withdraw() waits; commands end before */
+};
 
 /* -- rendering --------------------------------------------------------------------------------- */
 
@@ -399,7 +403,10 @@ static void export_unserve(struct export_work *work)
         exporter->settle(exporter->context, &work->row.id, false);
         return;
     }
-    (void)exporter->withdraw(exporter->context, &work->row.id);
+    /* No row says that it may be written, but our claim does until nobody writes. */
+    for (unsigned i = 0; i < UNSERVE_TRIES && !work->call->service->draining; i++)
+        if (exporter->withdraw(exporter->context, &work->row.id) != -ETIMEDOUT)
+            break;
     export_serve_before(work);
 }
 
@@ -466,7 +473,8 @@ void call_EXPORT_PUT(struct call *call)
     if (!call_decode(call, members, sizeof(members) / sizeof(members[0]), &work) ||
             !export_take(&work))
         return;
-    pthread_mutex_lock(&service->exports_lock);
+    if (!export_look(&work) || !export_hand_take(call, &work.element.id, false))
+        return;
     if (export_look(&work) && claim_take(call, &claim, &work.element)) {
         if (export_serve(&work)) {
             if (call_commit(call, put_work, &work) && work.kept)
@@ -476,7 +484,7 @@ void call_EXPORT_PUT(struct call *call)
         }
     }
     claim_drop(service, &claim);
-    pthread_mutex_unlock(&service->exports_lock);
+    export_hand_give(service, &work.row.id);
 }
 
 static bool delete_work(struct clerk_turn *turn, void *context)
@@ -534,13 +542,18 @@ void call_EXPORT_DELETE(struct call *call)
 {
     struct export_work work = { .call = call };
     struct service *service = call->service;
+    struct uuid id;
 
-    pthread_mutex_lock(&service->exports_lock);
+    if (!delete_look(&work))
+        return;
+    id = work.before.id;
+    if (!export_hand_take(call, &id, true))
+        return;
     if (delete_look(&work) && delete_end(&work) &&
             (!call_commit(call, delete_work, &work) ||
                     call->outcome->verdict != API_GONE)) {
-        work.row.id = work.before.id;
+        work.row.id = id;
         export_serve_before(&work);
     }
-    pthread_mutex_unlock(&service->exports_lock);
+    export_hand_give(service, &id);
 }

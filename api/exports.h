@@ -25,4 +25,16 @@ enum export_how { EXPORT_PUBLISH, EXPORT_REPLACE, EXPORT_CHANGE };
 int export_serve_row(struct service *service, const struct store_export *row,
         enum export_how how, struct fault *fault);
 
+/* -- who has an export in hand (exports_hand.c) -------------------------------------------- */
+
+/** Nobody else changes what is served of @id, an element. Waits for who has it, half a minute at
+    most; @cancel: whose opening of it is not wanted any more. False: the outcome says why. */
+bool export_hand_take(struct call *call, const struct uuid *id, bool cancel);
+void export_hand_give(struct service *service, const struct uuid *id);
+
+/** The same for who tries it again. Never waits. False: another has it, or it rests. */
+bool export_hand_try(struct service *service, const struct uuid *id);
+/** Instead of export_hand_give(), when it was in vain. */
+void export_hand_rest(struct service *service, const struct uuid *id);
+
 #endif

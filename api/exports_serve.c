@@ -198,10 +198,27 @@ static int serve_again(struct service *service, const struct uuid *id)
         return 0;
     if (result == 0)
         result = export_serve_row(service, &row, EXPORT_PUBLISH, &fault);
-    if (result) /* -ENOENT too: what it opens may come back */
+    if (result && result != -ECANCELED) /* -ENOENT too: what it opens may come back */
         log_event(LOG_WARN, "export-waits", (struct log_about){ .element = id->text },
                 "it cannot be served yet: %s", fault.why);
     return result;
+}
+
+/** One that was not served, unless somebody has it in hand. False: it is not, or maybe not. */
+static bool revive(struct service *service, const struct uuid *id)
+{
+    const struct api_exporter *exporter = service->exporter;
+    int result = 0;
+
+    if (!export_hand_try(service, id))
+        return false;
+    if (!exporter->serves(exporter->context, id)) /* nor meanwhile */
+        result = serve_again(service, id);
+    if (result)
+        export_hand_rest(service, id);
+    else
+        export_hand_give(service, id);
+    return result == 0;
 }
 
 unsigned service_exports_resume(struct service *service)
@@ -213,16 +230,14 @@ unsigned service_exports_resume(struct service *service)
     unsigned left = 0;
     int count = page ? 0 : -ENOMEM;
 
-    pthread_mutex_lock(&service->exports_lock);
     while (page && exporter && !service->draining &&
             (count = page_read(service, before, page)) > 0) {
-        for (unsigned i = 0; i < page->count; i++)
+        for (unsigned i = 0; i < page->count && !service->draining; i++)
             if (!exporter->serves(exporter->context, &page->rows[i].id))
-                left += serve_again(service, &page->rows[i].id) != 0;
+                left += !revive(service, &page->rows[i].id);
         last = page->rows[page->count - 1].id;
         before = last.text;
     }
-    pthread_mutex_unlock(&service->exports_lock);
     return left +
             (count < 0); /* what could not be looked at is not known to be served */
 }

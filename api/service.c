@@ -193,7 +193,6 @@ struct service *service_create(const struct api_options *options, struct fault *
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
     pthread_cond_init(&service->wake, &attributes);
     pthread_mutex_init(&service->claims_lock, NULL);
-    pthread_mutex_init(&service->exports_lock, NULL);
     pthread_cond_init(&service->claims_free, &attributes);
     pthread_condattr_destroy(&attributes);
     if (!options_copy(&service->options, options))
@@ -232,12 +231,12 @@ void service_destroy(struct service *service)
     clerk_destroy(service->clerk);
     engine_destroy(service->engine);
     scheduler_destroy(service->scheduler);
+    export_hands_free(service);
     keys_destroy(service->keys);
     store_close(service->store);
     options_free(&service->options);
     pthread_cond_destroy(&service->claims_free);
     pthread_mutex_destroy(&service->claims_lock);
-    pthread_mutex_destroy(&service->exports_lock);
     pthread_cond_destroy(&service->wake);
     pthread_mutex_destroy(&service->wake_lock);
     free(service);

@@ -47,8 +47,8 @@ struct service {
     pthread_cond_t claims_free;
     struct claim *claims; /* under claims_lock; few */
 
-    /* exports.c: one call at a time changes what is served */
-    pthread_mutex_t exports_lock;
+    /* exports_hand.c: who changes what is served; under claims_lock */
+    struct export_hand *export_hands;
     const struct api_exporter
             *exporter; /* constant once calls are served; NULL: nobody */
 
@@ -406,6 +406,9 @@ void claim_drop(struct service *service, struct claim *claim);
 bool claim_is_taken(struct service *service, const struct uuid *root);
 /** Does a plan of ours write @root (or hold it for writing) now? The clerk's thread. */
 bool scheduler_writes(struct service *service, const struct uuid *root);
+
+/** At the service's end. (exports_hand.c) */
+void export_hands_free(struct service *service);
 
 /** Do the bytes of two elements overlap? */
 bool element_overlap(const struct store_element *a, const struct store_element *b);

@@ -7,16 +7,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "replica/base/check.h"
 #include "replica/base/log.h"
 #include "replica/base/scope.h"
 #include "replica/engine.h"
+#include "server/exports_revival.h"
 #include "server/iscsi/target.h"
 
 enum {
-    AGAIN_S = 2, /* what cannot be served yet is tried again so often */
     PUBLISH_MS = 60 * 1000, /* longer than opening takes, barrier included */
     WITHDRAW_MS = 30 * 1000,
     LEAVE_MS = 2000, /* for sessions to log out when we stop */
@@ -29,8 +28,13 @@ struct served {
     struct exports *exports;
     struct uuid id;
     unsigned at; /* index of its loop */
-    bool ending; /* under the lock: it did not end in time, and does when it can */
-    bool was_open; /* constant once in the list: hosts may have written */
+    enum {
+        SERVED_OPENING, /* whoever publishes it waits */
+        SERVED_OPEN,
+        SERVED_ENDING /* it did not end in time, and does when it can */
+    } state; /* under the lock */
+    bool cancelled; /* under the lock: nobody wants what is opening */
+    bool was_open; /* under the lock: hosts may have written */
     struct engine_handle *handle;
     struct scsi_backing backing;
     struct scsi_opening *opening; /* under way, on the handle's loop */
@@ -47,12 +51,9 @@ struct exports {
     struct service *service;
     struct iscsi_target *target;
     struct api_exporter exporter;
-    pthread_t again;
-    bool again_runs;
+    struct revival *revival; /* constant once calls are served */
     pthread_mutex_t lock;
-    pthread_cond_t wake; /* CLOCK_MONOTONIC */
     bool stopping; /* under the lock */
-    bool missing; /* under the lock: something may not be served that should be */
     struct served *list; /* under the lock */
 };
 
@@ -156,7 +157,7 @@ static unsigned served_reap(struct exports *exports)
     unsigned left = 0;
 
     while ((served = *at)) {
-        bool ends = served->ending;
+        bool ends = served->state == SERVED_ENDING;
         if (ends &&
                 iscsi_target_withdraw(exports->target, &served->id, 0) != -ETIMEDOUT) {
             *at = served->next;
@@ -167,18 +168,6 @@ static unsigned served_reap(struct exports *exports)
         at = &served->next;
     }
     return left;
-}
-
-/** Is there anything of it, be it that it has not ended yet? */
-static bool served_stands(struct exports *exports, const struct uuid *id)
-{
-    bool stands;
-
-    pthread_mutex_lock(&exports->lock);
-    (void)served_reap(exports);
-    stands = *served_find(exports, id) != NULL;
-    pthread_mutex_unlock(&exports->lock);
-    return stands;
 }
 
 /* -- what the api asks ---------------------------------------------------------------------- */
@@ -225,40 +214,79 @@ static int served_publish(struct exports *exports, struct served *served,
     return result;
 }
 
-/** Whoever publishes or withdraws may leave something that should be served and is not: the
-    thread that tries again looks. */
-static void again_ask(struct exports *exports)
+/** It is the only one of its element from here on. 0, -EINPROGRESS, -ECANCELED. */
+static int served_enter(struct served *served, struct fault *fault)
 {
+    struct exports *exports = served->exports;
+    int result = 0;
+
     pthread_mutex_lock(&exports->lock);
-    exports->missing = true;
-    pthread_cond_broadcast(&exports->wake);
+    (void)served_reap(exports);
+    if (exports->stopping)
+        result = fault_set(fault, -ECANCELED, "the service is stopping");
+    else if (*served_find(exports, &served->id))
+        result = fault_set(fault, -EINPROGRESS, "what was served has not ended yet");
+    if (result == 0) {
+        served->next = exports->list;
+        exports->list = served;
+    }
     pthread_mutex_unlock(&exports->lock);
+    return result;
+}
+
+/** It has come of opening it what @result says; what is left of a failure is let go of when it
+    can be. */
+static int served_settle(struct served *served, int result, struct fault *fault)
+{
+    struct exports *exports = served->exports;
+
+    pthread_mutex_lock(&exports->lock);
+    served->was_open = result == 0;
+    if (served->cancelled)
+        result = fault_set(fault, -ECANCELED, "it is not wanted any more");
+    served->state = result ? SERVED_ENDING : SERVED_OPEN;
+    (void)served_reap(exports);
+    pthread_mutex_unlock(&exports->lock);
+    return result;
 }
 
 static int on_publish(
         void *context, const struct api_export *export, struct fault *fault)
 {
     struct exports *exports = context;
-    struct served *served;
+    struct served *served = served_make(exports, export, fault);
     int result;
 
-    if (served_stands(exports, &export->id))
-        return fault_set(fault, -EINPROGRESS, "what was served has not ended yet");
-    served = served_make(exports, export, fault);
     if (!served)
         return -ENOMEM;
-    result = served_publish(exports, served, export, fault);
-    if (result && result != -ETIMEDOUT) {
+    result = served_enter(served, fault);
+    if (result) {
         served_free(served);
         return result;
     }
-    served->was_open = result == 0;
-    served->ending = result != 0;
+    result = served_publish(exports, served, export, fault);
+    return served_settle(served, result, fault);
+}
+
+/** Under the lock. */
+static void served_cancel(struct exports *exports, struct served *served)
+{
+    if (served->state != SERVED_OPENING)
+        return;
+    served->cancelled = true;
+    (void)iscsi_target_withdraw(exports->target, &served->id, 0);
+}
+
+static void on_cancel(void *context, const struct uuid *id)
+{
+    struct exports *exports = context;
+    struct served *served;
+
     pthread_mutex_lock(&exports->lock);
-    served->next = exports->list;
-    exports->list = served;
+    served = *served_find(exports, id);
+    if (served)
+        served_cancel(exports, served);
     pthread_mutex_unlock(&exports->lock);
-    return result;
 }
 
 /** What was never open is nothing to wait for: no host has written it. */
@@ -288,13 +316,13 @@ static int on_withdraw(void *context, const struct uuid *id)
     at = served_find(exports, id);
     served = *at; /* NULL: reaped meanwhile, it was ending before */
     if (served && result == -ETIMEDOUT) {
-        served->ending = true;
+        served->state = SERVED_ENDING;
     } else if (served) {
         *at = served->next;
         served_free(served);
     }
     pthread_mutex_unlock(&exports->lock);
-    again_ask(exports);
+    revival_ask(exports->revival);
     return result == -ETIMEDOUT ? result : 0;
 }
 
@@ -308,7 +336,7 @@ static int on_change(
 
     pthread_mutex_lock(&exports->lock);
     served = *served_find(exports, &export->id);
-    if (served && served->ending)
+    if (served && served->state != SERVED_OPEN)
         served = NULL;
     pthread_mutex_unlock(&exports->lock);
     if (!served)
@@ -336,7 +364,7 @@ static bool on_serves(void *context, const struct uuid *id)
 
     pthread_mutex_lock(&exports->lock);
     served = *served_find(exports, id);
-    serves = served && !served->ending;
+    serves = served && served->state == SERVED_OPEN;
     pthread_mutex_unlock(&exports->lock);
     return serves;
 }
@@ -393,37 +421,27 @@ static void on_figures(void *context, struct api_export_figures *figures)
         .connections_dropped = found.connections_dropped };
 }
 
-/* -- trying again -------------------------------------------------------------------------------- */
+/* -- the revival ------------------------------------------------------------------------------ */
 
-/** Until somebody asks, or with something @left for a while. False: it is over. */
-static bool again_wait(struct exports *exports, bool left)
+static unsigned revival_tidy(void *context)
 {
-    struct timespec due;
-    bool stopping, passed = false;
+    struct exports *exports = context;
+    unsigned left;
 
-    (void)clock_gettime(CLOCK_MONOTONIC, &due);
-    due.tv_sec += AGAIN_S;
     pthread_mutex_lock(&exports->lock);
-    while (!exports->stopping && !passed && (left || !exports->missing)) {
-        if (left)
-            passed = pthread_cond_timedwait(&exports->wake, &exports->lock, &due) ==
-                    ETIMEDOUT;
-        else
-            (void)pthread_cond_wait(&exports->wake, &exports->lock);
-    }
-    exports->missing = false;
-    stopping = exports->stopping;
+    left = served_reap(exports);
     pthread_mutex_unlock(&exports->lock);
-    return !stopping;
+    return left;
 }
 
-static void *again_main(void *argument)
+static void revival_cancel(void *context)
 {
-    struct exports *exports = argument;
+    struct exports *exports = context;
 
-    while (again_wait(exports, service_exports_resume(exports->service) > 0))
-        ;
-    return NULL;
+    pthread_mutex_lock(&exports->lock);
+    for (struct served *served = exports->list; served; served = served->next)
+        served_cancel(exports, served);
+    pthread_mutex_unlock(&exports->lock);
 }
 
 /* -- life ------------------------------------------------------------------------------------------ */
@@ -465,17 +483,6 @@ static int target_start(struct exports *exports, const char *const *addresses,
     return exports->target ? 0 : fault->error;
 }
 
-static void locks_init(struct exports *exports)
-{
-    pthread_condattr_t attributes;
-
-    pthread_mutex_init(&exports->lock, NULL);
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&exports->wake, &attributes);
-    pthread_condattr_destroy(&attributes);
-}
-
 struct exports *exports_start(struct service *service, const char *const *addresses,
         size_t count, const char *prefix, struct fault *fault)
 {
@@ -486,14 +493,15 @@ struct exports *exports_start(struct service *service, const char *const *addres
         return NULL;
     }
     exports->service = service;
-    exports->exporter = (struct api_exporter){ exports, on_publish, on_withdraw,
-        on_change, on_settle, on_serves, on_sessions, on_portal, on_figures };
-    locks_init(exports);
+    exports->exporter =
+            (struct api_exporter){ exports, on_publish, on_withdraw, on_change,
+                on_settle, on_serves, on_sessions, on_portal, on_figures, on_cancel };
+    pthread_mutex_init(&exports->lock, NULL);
     if (target_start(exports, addresses, count, prefix, fault) == 0) {
         service_export_by(service, &exports->exporter);
-        exports->again_runs =
-                pthread_create(&exports->again, NULL, again_main, exports) == 0;
-        if (exports->again_runs)
+        exports->revival = revival_start(service,
+                &(struct revival_ops){ exports, revival_tidy, revival_cancel });
+        if (exports->revival)
             return exports;
         (void)fault_set(fault, -EAGAIN, "no thread");
     }
@@ -507,10 +515,8 @@ void exports_stop(struct exports *exports)
         return;
     pthread_mutex_lock(&exports->lock);
     exports->stopping = true;
-    pthread_cond_broadcast(&exports->wake);
     pthread_mutex_unlock(&exports->lock);
-    if (exports->again_runs)
-        (void)pthread_join(exports->again, NULL);
+    revival_stop(exports->revival);
     service_export_by(exports->service, NULL);
     iscsi_target_destroy(exports->target, LEAVE_MS);
     while (exports->list) {
@@ -518,7 +524,6 @@ void exports_stop(struct exports *exports)
         exports->list = served->next;
         served_free(served);
     }
-    pthread_cond_destroy(&exports->wake);
     pthread_mutex_destroy(&exports->lock);
     free(exports);
 }

@@ -1,8 +1,8 @@
 /* server/exports.h - the api's exports, served by the iSCSI target: where the two meet.
  *
  * The api says what is to be served and keeps what must not be forgotten; the target serves and
- * knows neither rows nor JSON; the engine opens the elements. One thread here tries again what
- * cannot be served yet (its far side is down).
+ * knows neither rows nor JSON; the engine opens the elements. What cannot be served
+ * yet (its far side is down) is tried again (exports_revival.h).
  */
 #ifndef SERVER_EXPORTS_H
 #define SERVER_EXPORTS_H

@@ -285,8 +285,11 @@ int iscsi_target_withdraw(
         result = -ENOENT;
     else
         serial = export->serial;
-    if (export && (export->state == EXPORT_SERVING || export->state == EXPORT_OPENING))
+    if (export &&
+            (export->state == EXPORT_SERVING || export->state == EXPORT_OPENING)) {
         export_end(export, ms / 2 < GRACE_MS ? ms / 2 : GRACE_MS);
+        pthread_cond_broadcast(&target->changed); /* its publisher waits in vain */
+    }
     while (export_still(target, id, serial) && waits)
         waits = target_wait(target, &deadline);
     if (export_still(target, id, serial))

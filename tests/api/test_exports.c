@@ -49,11 +49,47 @@ static void fake_terms(const struct api_export *export, char names[256], char us
     strcpy(secret, export->chap ? export->chap->secret : "");
 }
 
+/* One that does not open before it is cancelled. */
+static struct opening {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    struct uuid of; /* none: all open at once */
+    bool begun, cancelled;
+} opening = { .lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER };
+
+static bool opening_await(const bool *what)
+{
+    struct timespec due;
+    int result = 0;
+
+    clock_gettime(CLOCK_MONOTONIC, &due);
+    due.tv_sec += 60;
+    pthread_mutex_lock(&opening.lock);
+    while (!*what && result == 0)
+        result = pthread_cond_clockwait(
+                &opening.changed, &opening.lock, CLOCK_MONOTONIC, &due);
+    pthread_mutex_unlock(&opening.lock);
+    return result == 0;
+}
+
+static int opening_wait(struct fault *fault)
+{
+    pthread_mutex_lock(&opening.lock);
+    opening.begun = true;
+    pthread_cond_broadcast(&opening.changed);
+    pthread_mutex_unlock(&opening.lock);
+    if (opening_await(&opening.cancelled))
+        return fault_set(fault, -ECANCELED, "it is not wanted any more");
+    return fault_set(fault, -ETIMEDOUT, "nobody cancels it");
+}
+
 static int fake_publish(
         void *context, const struct api_export *export, struct fault *fault)
 {
     expect_eq(context, &fake);
     fake.publishes++;
+    if (uuid_equal(&export->id, &opening.of))
+        return opening_wait(fault);
     if (fake.refuse)
         return fault_set(fault, fake.refuse, "the fake refuses");
     expect(fake_find(&export->id) < 0 && fake.count < SERVED_MAX);
@@ -150,8 +186,18 @@ static void fake_figures(void *context, struct api_export_figures *figures)
     *figures = (struct api_export_figures){ 1, 2, 3, 4, 5, 6, 7, 8 };
 }
 
+static void fake_cancel(void *context, const struct uuid *id)
+{
+    expect_eq(context, &fake);
+    pthread_mutex_lock(&opening.lock);
+    opening.cancelled |= uuid_equal(id, &opening.of);
+    pthread_cond_broadcast(&opening.changed);
+    pthread_mutex_unlock(&opening.lock);
+}
+
 static const struct api_exporter exporter = { &fake, fake_publish, fake_withdraw,
-    fake_change, fake_settle, fake_serves, fake_sessions, fake_portal, fake_figures };
+    fake_change, fake_settle, fake_serves, fake_sessions, fake_portal, fake_figures,
+    fake_cancel };
 
 static void begin(void)
 {
@@ -539,6 +585,44 @@ Test(exports, they_are_served_again_after_a_restart)
     fake.refuse = 0;
     expect_eq(service_exports_resume(rig.service), 0);
     expect_eq(fake.count, 2);
+}
+
+static void *resume_main(void *left)
+{
+    *(unsigned *)left = service_exports_resume(rig.service);
+    return NULL;
+}
+
+Test(exports, who_is_being_opened_keeps_nobody_waiting)
+{
+    struct answer answer;
+    pthread_t thread;
+    unsigned left;
+
+    exported(volume, "{\"Initiators\":[\"*\"]}");
+    exported(other, "{\"Initiators\":[\"*\"]}");
+    rig_stop(&rig);
+    fake = (struct fake){ 0 };
+    rig_start(&rig);
+    service_export_by(rig.service, &exporter);
+    expect(uuid_parse(volume, &opening.of));
+    expect_eq(pthread_create(&thread, NULL, resume_main, &left), 0);
+    expect(opening_await(&opening.begun));
+    expect_eq(service_exports_resume(rig.service), 1); /* the other one is served */
+    changed(other, "{\"Initiators\":[\"*\"],\"ReadOnly\":true}");
+    answer = get(API_EXPORT_DELETE, other);
+    expect_answer(&answer, GONE, -1);
+    answer_release(&answer);
+    expect(!opening.cancelled);
+    answer = get(API_EXPORT_DELETE, volume); /* its own is not waited for */
+    expect_answer(&answer, GONE, -1);
+    answer_release(&answer);
+    expect(opening.cancelled);
+    expect_eq(pthread_join(thread, NULL), 0);
+    expect_eq(left, 1);
+    opening.of = (struct uuid){ "" };
+    expect_eq(service_exports_resume(rig.service), 0);
+    exported(volume, "{\"Initiators\":[\"*\"]}");
 }
 
 /* -- who stands against whom ----------------------------------------------------------------------- */

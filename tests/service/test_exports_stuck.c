@@ -5,7 +5,6 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "replica/base/clock.h"
 #include "tests/service/exports.h"
@@ -46,6 +45,7 @@ static void stuck_far_side(struct stuck *stuck, int number)
 
 static void stuck_close(struct stuck *stuck)
 {
+    stuck_far_side(stuck, SIGCONT);
     house_close(&stuck->ours);
     house_close(&stuck->theirs);
 }
@@ -146,4 +146,90 @@ Test(exports_stuck, it_is_deleted_when_nothing_of_it_can_land_any_more)
     host_free(host);
     scsi_free_scsi_task(task);
     stuck_close(&stuck);
+}
+
+/* -- what cannot be opened ---------------------------------------------------------------------- */
+
+enum { DEAD = 6 };
+
+/** A daemon in its second life, with one export that can be served and younger ones whose tgtd
+    is stopped. */
+struct dead {
+    struct house house;
+    char good[WORLD_ID], luns[DEAD][WORLD_ID];
+};
+
+static void dead_open(struct dead *dead, const char *const *options)
+{
+    house_open(&dead->house, options);
+    world_tgt(&dead->house.world);
+    volume_make(&dead->house, 4 * MIB, dead->good);
+    export_put(&dead->house, 201, dead->good, ALL);
+    for (int i = 0; i < DEAD; i++) {
+        char name[8], path[WORLD_PATH];
+
+        snprintf(name, sizeof(name), "lun%d", i);
+        snprintf(path, sizeof(path), "%s/%s", dead->house.world.tgt->directory, name);
+        garbage_file(path, 4 * MIB);
+        make_lun(&dead->house.world, i + 1, 512, false, name, path);
+        register_lun(&dead->house.world, i + 1, false, dead->luns[i]);
+        export_put(&dead->house, 201, dead->luns[i], ALL);
+    }
+    daemon_kill(&dead->house.world.daemon);
+    tgt_freeze(dead->house.world.tgt);
+    house_kill(&dead->house);
+}
+
+/** How often @words are in the log of our daemon. */
+static unsigned said_in_log(const struct house *house, const char *words)
+{
+    char line[1024];
+    unsigned count = 0;
+    FILE *log = fopen(house->world.daemon.log, "r");
+
+    expect(log != NULL);
+    while (fgets(line, sizeof(line), log))
+        count += strstr(line, words) != NULL;
+    fclose(log);
+    return count;
+}
+
+Test(exports_stuck, who_is_dead_keeps_nobody_waiting)
+{
+    static const char *const options[] = { "--connect-timeout", "100", NULL };
+    char path[WORLD_PATH];
+    struct dead dead;
+
+    dead_open(&dead, options);
+    serving_wait(&dead.house, dead.good); /* behind all of them */
+    export_put(
+            &dead.house, 200, dead.good, "{\"Initiators\":[\"*\"],\"ReadOnly\":true}");
+    snprintf(path, sizeof(path), "/elements/%s/export", dead.good);
+    json_decref(world_call(&dead.house.world, 204, "DELETE", path, NULL));
+    for (unsigned i = 0; i < 2; i++) { /* their own openings are not waited for */
+        snprintf(path, sizeof(path), "/elements/%s/export", dead.luns[i]);
+        json_decref(world_call(&dead.house.world, 204, "DELETE", path, NULL));
+        *strrchr(path, '/') = '\0';
+        json_decref(world_call(&dead.house.world, 200, "DELETE", path, NULL));
+    }
+    /* All that came while they were being opened for the first time. */
+    expect_eq(said_in_log(&dead.house, "export-waits"), 0);
+    daemon_kill(&dead.house.world.daemon);
+    house_close(&dead.house);
+}
+
+Test(exports_stuck, a_stop_does_not_wait_for_one_after_the_other)
+{
+    static const char *const options[] = { "--connect-timeout", "15", NULL };
+    struct dead dead;
+
+    dead_open(&dead, options);
+    serving_wait(&dead.house, dead.good);
+    expect_eq(daemon_stop(&dead.house.world.daemon), 0);
+    tgt_thaw(dead.house.world.tgt);
+    cr_assert(daemon_restart(&dead.house.world.daemon), "%s",
+            dead.house.world.daemon.why);
+    for (unsigned i = 0; i < DEAD; i++)
+        serving_wait(&dead.house, dead.luns[i]); /* none of them is forgotten */
+    house_close(&dead.house);
 }
