@@ -26,4 +26,15 @@ bool fsm_allows(const struct fsm_table *table, unsigned from, unsigned to);
  * check. */
 void fsm_move(const struct fsm_table *table, unsigned *state, unsigned to);
 
+/** fsm_move() for what moves with every command: a move that is allowed leaves no
+ * record, or the ring would hold nothing else, and a millisecond of that. */
+static inline void fsm_step(const struct fsm_table *table, unsigned *state, unsigned to)
+{
+    if (*state < table->count && to < table->count &&
+            (table->states[*state].next >> to & 1) != 0)
+        *state = to;
+    else
+        fsm_move(table, state, to);
+}
+
 #endif

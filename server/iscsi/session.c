@@ -31,7 +31,7 @@ const struct fsm_table task_table = { "task", task_states, TASK_STATES };
 
 void task_state_set(struct task *task, enum task_state state)
 {
-    fsm_move(&task_table, &task->state, state);
+    fsm_step(&task_table, &task->state, state);
 }
 
 /* -- tasks --------------------------------------------------------------------------------- */
@@ -438,7 +438,7 @@ void session_destroy(struct session *session)
         buffer_give(session->text);
     if (session->nexus_open)
         scsi_nexus_close(&session->nexus);
-    admission_leave(session);
+    roster_leave(session);
     free(session);
 }
 
