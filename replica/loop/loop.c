@@ -36,11 +36,11 @@ void loop_defer(struct loop *loop, struct loop_task *task)
     loop->ops->defer(loop, task);
 }
 
-void loop_again(struct loop *loop)
+void loop_again(struct loop *loop, const struct loop_watch *watch)
 {
     check(loop_is_mine(loop));
     if (loop->ops->again)
-        loop->ops->again(loop);
+        loop->ops->again(loop, watch);
 }
 
 void loop_guest_add(struct loop *loop, struct loop_guest *guest)

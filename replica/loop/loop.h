@@ -66,12 +66,13 @@ void loop_post(struct loop *loop, struct loop_task *task);
 void loop_defer(struct loop *loop, struct loop_task *task);
 
 /**
- * For a deferred task that found more to do by itself, on a descriptor that it read
- * without being told to: what is posted and deferred by now runs before the poll, which
- * would have said nothing new. A few rounds a turn. The loop's own thread only. Nothing
- * on the simulated loop.
+ * For a deferred task that found more to do by itself, on the descriptor of @watch,
+ * which it read without being told to: what is posted and deferred by now runs before
+ * the poll, which would have said nothing new. A few rounds a turn, and more of them
+ * while the polls find no other watch than this one ready. @watch is only compared.
+ * The loop's own thread only. Nothing on the simulated loop.
  */
-void loop_again(struct loop *loop);
+void loop_again(struct loop *loop, const struct loop_watch *watch);
 
 /**
  * Something that the loop's users share and that ends with the loop. Embedded by whoever

@@ -58,6 +58,8 @@ struct uv_side {
     uv_idle_t busy; /* active while posts wait, so that the poll does not sleep */
     struct loop_task *deferred, **deferred_end;
     bool again; /* loop_again() was called */
+    const struct loop_watch *eager; /* who called it last */
+    unsigned rounds; /* that a turn may give to it */
     struct timer_heap timers;
     struct instant armed; /* what the alarm is set to, while it is active */
     struct instant now;
@@ -74,7 +76,8 @@ struct uv_side {
 enum {
     SPARE_JOBS = 32,
     DEFER_ROUNDS = 4, /* of deferred tasks a turn, when they defer more: others wait */
-    MORE_ROUNDS = 8 /* of both, when somebody asks for it */
+    ROUNDS_FIRST = 8, /* of both, when somebody asks for it */
+    ROUNDS_MOST = 64 /* the same, while polls bring nobody else */
 };
 
 /* The loop this thread is running right now. Ownership alone would not do to leave out
@@ -168,16 +171,23 @@ static void run_rounds(struct uv_side *side)
     side->again = false;
     run_posted(side);
     run_deferred(side);
-    for (unsigned round = 0; side->again && round < MORE_ROUNDS; round++) {
+    for (unsigned round = 0; side->again && round < side->rounds; round++) {
         side->again = false;
         run_posted(side);
         run_deferred(side);
     }
+    if (side->again && side->rounds < ROUNDS_MOST)
+        side->rounds *= 2;
 }
 
-static void side_again(struct loop *loop)
+static void side_again(struct loop *loop, const struct loop_watch *watch)
 {
-    side_of(loop)->again = true;
+    struct uv_side *side = side_of(loop);
+
+    if (side->eager != watch)
+        side->rounds = ROUNDS_FIRST;
+    side->eager = watch;
+    side->again = true;
 }
 
 static void on_wake(uv_async_t *wake)
@@ -293,14 +303,17 @@ static int poll_start(struct uv_watch *watched)
 static void on_poll(uv_poll_t *poll, int status, int events)
 {
     struct uv_watch *watched = container_of(poll, struct uv_watch, poll);
+    struct uv_side *side = container_of(poll->loop, struct uv_side, uv);
     unsigned ready = (events & UV_READABLE ? LOOP_READABLE : 0u) |
             (events & UV_WRITABLE ? LOOP_WRITABLE : 0u);
 
     struct loop_watch *watch = watched->watch;
 
-    turn_begin(container_of(poll->loop, struct uv_side, uv));
+    turn_begin(side);
     if (!watch)
         return;
+    if (watch != side->eager)
+        side->rounds = ROUNDS_FIRST;
     if (status < 0)
         ready = LOOP_READABLE | LOOP_WRITABLE;
     watch->ready(watch, ready);
@@ -313,9 +326,10 @@ static void side_watch_stop(struct loop *loop, struct loop_watch *watch)
 {
     struct uv_watch *watched = watch->handle;
 
-    (void)loop;
     if (!watched)
         return;
+    if (side_of(loop)->eager == watch)
+        side_of(loop)->eager = NULL;
     watch->handle = NULL;
     watched->watch = NULL;
     uv_close((uv_handle_t *)&watched->poll, on_poll_closed);
@@ -380,6 +394,7 @@ static void on_work_done(uv_work_t *request, int status)
 
     check(status == 0); /* nobody cancels */
     turn_begin(side);
+    side->rounds = ROUNDS_FIRST;
     side->working--;
     if (side->waiting) {
         struct loop_work *next = side->waiting;
@@ -564,6 +579,7 @@ struct loop *loop_uv_create(void)
     side->deferred_end = &side->deferred;
     side->stop_task.run = on_stop;
     side->now = clock_monotonic();
+    side->rounds = ROUNDS_FIRST;
     loop_own(&side->base);
     if (!jobs_prepare(side) || !uv_open(side)) {
         jobs_free(side);

@@ -9,7 +9,8 @@
 struct loop_ops {
     void (*post)(struct loop *, struct loop_task *);
     void (*defer)(struct loop *, struct loop_task *);
-    void (*again)(struct loop *); /* NULL: it means nothing here */
+    void (*again)(
+            struct loop *, const struct loop_watch *); /* NULL: it means nothing here */
     struct instant (*now)(struct loop *);
     void (*timer_start)(struct loop *, struct loop_timer *, uint64_t ms);
     void (*timer_stop)(struct loop *, struct loop_timer *);

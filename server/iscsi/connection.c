@@ -18,7 +18,7 @@
 #include "replica/base/scope.h"
 #include "server/iscsi/inside.h"
 
-enum { LEFT_ALONE = 64 }; /* flushes, after a read that brought nothing */
+enum { MISSES = 6 }; /* reads in vain in a row: 2^6 flushes it is left alone at most */
 
 #define BIT(state) (UINT64_C(1) << CONNECTION_##state)
 static const struct fsm_state connection_states[CONNECTION_STATES] = {
@@ -358,8 +358,9 @@ bool connection_read(struct connection *connection)
 
 /* On a busy CPU the peer may run as soon as it has our answer, before we go on. When it asks
    one thing at a time, the next is then here, and a poll would only say so. In vain it costs
-   a system call, so after that it is left alone for a while; a peer that asks for more at
-   once is not read early, or its batches, and our sends, would become smaller. */
+   a system call, so after that it is left alone: for a flush at first, twice as long each time
+   in a row; on a CPU of its own a peer is never that fast. One that asks for more at once is
+   not read early, or its batches, and our sends, would become smaller. */
 void connection_read_on(struct connection *connection)
 {
     struct receive *in = &connection->in;
@@ -367,12 +368,15 @@ void connection_read_on(struct connection *connection)
     if (!talks(connection) || in->paused || in->pdus != 1 ||
             connection->session->busy > 0 || connection->out.blocked)
         return;
-    if (in->left_alone > 0)
+    if (in->left_alone > 0) {
         in->left_alone--;
-    else if (connection_read(connection))
-        loop_again(connection->hall->loop);
-    else
-        in->left_alone = LEFT_ALONE;
+    } else if (connection_read(connection)) {
+        in->misses = 0;
+        loop_again(connection->hall->loop, &connection->watch);
+    } else {
+        in->left_alone = (1u << in->misses) - 1;
+        in->misses += in->misses < MISSES;
+    }
 }
 
 /* -- life ---------------------------------------------------------------------------------- */

@@ -211,7 +211,7 @@ static void tell_post_and_go_on(struct loop_task *task)
     if (!teller->then)
         return;
     loop_post(story_loop, &teller->then->task);
-    loop_again(story_loop);
+    loop_again(story_loop, NULL);
 }
 
 /* What a deferred task finds by itself does not wait for a poll. */
@@ -242,6 +242,77 @@ Test(loop, going_on_for_ever_does_not_hold_up_a_timer)
     loop_post(loop, &again.task);
     expect_a_timer_beside(loop, &again);
     loop_destroy(loop);
+}
+
+/* One that goes on for as long as it is let, and one that is ready when it is told. */
+struct rounds {
+    struct loop *loop;
+    struct loop_task eager;
+    struct loop_watch own, other;
+    int pipe[2];
+    unsigned runs, heard;
+};
+
+static void eager_rest(struct loop_task *task)
+{
+    (void)task;
+}
+
+static void eager_run(struct loop_task *task)
+{
+    struct rounds *rounds = container_of(task, struct rounds, eager);
+
+    rounds->runs++;
+    loop_post(rounds->loop, &rounds->eager);
+    loop_again(rounds->loop, &rounds->own);
+}
+
+static void other_ready(struct loop_watch *watch, unsigned events)
+{
+    (void)events;
+    container_of(watch, struct rounds, other)->heard++;
+}
+
+/* Its runs in the longest of @turns. */
+static unsigned rounds_most(struct rounds *rounds, unsigned turns)
+{
+    unsigned most = 0;
+
+    for (; turns > 0; turns--) {
+        rounds->runs = 0;
+        expect(loop_turn(rounds->loop));
+        if (rounds->runs > most)
+            most = rounds->runs;
+    }
+    return most;
+}
+
+/* Alone it gets more rounds before a poll, but that poll brings others: then few again. */
+Test(loop, going_on_gets_more_rounds_while_nobody_else_is_there)
+{
+    struct rounds rounds = { .loop = make(UV), .eager.run = eager_run };
+    unsigned alone, beside;
+    char byte = 0;
+
+    expect(pipe(rounds.pipe) == 0);
+    rounds.other.ready = other_ready;
+    expect(loop_watch_set(rounds.loop, &rounds.other, rounds.pipe[0], LOOP_READABLE) ==
+            0);
+    loop_post(rounds.loop, &rounds.eager);
+    alone = rounds_most(&rounds, 20);
+    expect(rounds.heard == 0 && alone > 60 && alone < 70);
+    expect(write(rounds.pipe[1], &byte, 1) == 1);
+    (void)rounds_most(&rounds, 1); /* its poll brings it */
+    beside = rounds_most(&rounds, 20);
+    expect(rounds.heard == 21 && beside < 10);
+    expect(read(rounds.pipe[0], &byte, 1) == 1);
+    expect(rounds_most(&rounds, 20) == alone);
+    loop_watch_stop(rounds.loop, &rounds.other);
+    rounds.eager.run = eager_rest;
+    (void)rounds_most(&rounds, 1);
+    loop_destroy(rounds.loop);
+    (void)close(rounds.pipe[0]);
+    (void)close(rounds.pipe[1]);
 }
 
 /* -- guests --------------------------------------------------------------------------- */
