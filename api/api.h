@@ -201,6 +201,9 @@ int service_keep(struct service *service, const struct uuid *element,
         const uint8_t *bytes, size_t length, void (*kept)(void *context, int result),
         void *context);
 
+/** The longest that opening an element takes by its own deadlines, milliseconds. Constant. */
+unsigned service_opening_ms(const struct service *service);
+
 /** The service's engine: loops and handles for who serves. */
 struct engine *service_engine(struct service *service);
 

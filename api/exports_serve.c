@@ -21,6 +21,11 @@ struct engine *service_engine(struct service *service)
     return service->engine;
 }
 
+unsigned service_opening_ms(const struct service *service)
+{
+    return service->options.connect_timeout_ms + 3 * service->options.io_timeout_ms;
+}
+
 size_t export_names(char *text, const char **names, size_t room)
 {
     size_t count = 0;

@@ -16,7 +16,7 @@
 #include "server/iscsi/target.h"
 
 enum {
-    PUBLISH_MS = 60 * 1000, /* longer than opening takes, barrier included */
+    SLACK_MS = 10 * 1000, /* beyond what opening takes: it fails for its own reasons */
     WITHDRAW_MS = 30 * 1000,
     LEAVE_MS = 2000, /* for sessions to log out when we stop */
     ISCSI_PORT = 3260
@@ -208,7 +208,8 @@ static int served_publish(struct exports *exports, struct served *served,
         const struct api_export *export, struct fault *fault)
 {
     struct iscsi_export what = served_terms(served, export);
-    int result = iscsi_target_publish(exports->target, &what, PUBLISH_MS, fault);
+    unsigned ms = service_opening_ms(exports->service) + SLACK_MS;
+    int result = iscsi_target_publish(exports->target, &what, ms, fault);
 
     explicit_bzero(&what.chap, sizeof(what.chap));
     return result;

@@ -5,6 +5,8 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "replica/base/clock.h"
 #include "tests/service/exports.h"
@@ -197,8 +199,10 @@ static unsigned said_in_log(const struct house *house, const char *words)
 Test(exports_stuck, who_is_dead_keeps_nobody_waiting)
 {
     static const char *const options[] = { "--connect-timeout", "100", NULL };
+    struct instant deadline;
     char path[WORLD_PATH];
     struct dead dead;
+    long status;
 
     dead_open(&dead, options);
     serving_wait(&dead.house, dead.good); /* behind all of them */
@@ -212,9 +216,22 @@ Test(exports_stuck, who_is_dead_keeps_nobody_waiting)
         *strrchr(path, '/') = '\0';
         json_decref(world_call(&dead.house.world, 200, "DELETE", path, NULL));
     }
+    snprintf(path, sizeof(path), "/elements/%s/export", dead.luns[2]);
+    json_decref(world_call(&dead.house.world, 204, "DELETE", path, NULL));
     /* All that came while they were being opened for the first time. */
     expect_eq(said_in_log(&dead.house, "export-waits"), 0);
-    daemon_kill(&dead.house.world.daemon);
+    /* What was not wanted any more is, as soon as nothing is left of its opening. */
+    tgt_thaw(dead.house.world.tgt);
+    deadline = instant_add_ms(clock_monotonic(), PATIENCE_S * 1000);
+    do {
+        json_decref(world_try(&dead.house.world, NULL, &status, "PUT", path, ALL));
+        cr_assert(status == 201 ||
+                        (status == 503 &&
+                                !instant_reached(clock_monotonic(), deadline)),
+                "status %ld", status);
+        if (status != 201)
+            usleep(20000); /* between two looks; the answer is what ends it */
+    } while (status != 201);
     house_close(&dead.house);
 }
 
@@ -231,5 +248,28 @@ Test(exports_stuck, a_stop_does_not_wait_for_one_after_the_other)
             dead.house.world.daemon.why);
     for (unsigned i = 0; i < DEAD; i++)
         serving_wait(&dead.house, dead.luns[i]); /* none of them is forgotten */
+    house_close(&dead.house);
+}
+
+/** Waits until our daemon has said @words, longer than any of its own deadlines here. */
+static void log_wait(const struct house *house, const char *words)
+{
+    struct instant deadline = instant_add_ms(clock_monotonic(), 3 * PATIENCE_S * 1000);
+
+    while (said_in_log(house, words) == 0) {
+        cr_assert(!instant_reached(clock_monotonic(), deadline), "not said: %s", words);
+        usleep(100000); /* between two looks; what is said ends it */
+    }
+}
+
+Test(exports_stuck, an_opening_fails_for_its_own_reasons)
+{
+    static const char *const options[] = { "--connect-timeout", "75", NULL };
+    struct dead dead;
+
+    dead_open(&dead, options);
+    log_wait(&dead.house, "export-waits");
+    expect_eq(said_in_log(&dead.house, "does not open in time"), 0);
+    tgt_thaw(dead.house.world.tgt);
     house_close(&dead.house);
 }
