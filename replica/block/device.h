@@ -23,6 +23,8 @@ enum block_op {
     BLOCK_ZERO, /* the range reads as zeros afterwards; may keep it allocated */
     BLOCK_DISCARD, /* the range may be given back; reads as zeros only with BLOCK_DISCARD_ZEROES */
     BLOCK_COPY, /* the same range of @from, of which block_can_copy() */
+    BLOCK_FORGET, /* what this host keeps of the range in memory is written and let go:
+                     reads after it come from below */
     BLOCK_EXTENTS, /* fills @extents for the range, in order, without gaps, from its start */
     BLOCK_OP_COUNT
 };
@@ -41,6 +43,8 @@ enum block_device_caps {
     BLOCK_READ_ONLY = 32, /* opened for reading: write, zero, discard answer -EROFS */
     BLOCK_THIN = 64, /* the store behind it is thinly provisioned */
     BLOCK_MAY_ZERO = 128, /* not CAN_ZERO, but it may be tried, at an unknown price */
+    BLOCK_CAN_FORGET =
+            256, /* BLOCK_FORGET; else -EOPNOTSUPP: nothing is kept, or for good */
 };
 
 enum block_extent_kind {

@@ -251,8 +251,10 @@ static int file_inspect(struct file_opening *opening, struct fault *fault)
     changed_format(&status, opening->identity.changed);
     file->file_system = status.st_dev;
     ways_choose(file);
+    if (!file->in_memory)
+        file->base.caps |= BLOCK_CAN_FORGET;
     /* Of a sync that failed the kernel may keep the pages as if they were clean: what is
-       compared or verified shall come from the disk, not from them. */
+       compared shall come from the disk, not from them. */
     if (spec->writable)
         (void)posix_fadvise(file->fd, 0, 0, POSIX_FADV_DONTNEED);
     return 0;

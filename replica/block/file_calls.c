@@ -212,6 +212,21 @@ static void run_zero(struct file_call *call)
         run_sync(call);
 }
 
+/* What is not on the disk yet stays where it is: it goes there first. */
+static void run_forget(struct file_call *call)
+{
+    const struct block_request *request = call->request;
+    int error;
+
+    run_sync(call);
+    if (call->error)
+        return;
+    error = posix_fadvise(call->device->fd, (off_t)request->offset,
+            (off_t)request->length, POSIX_FADV_DONTNEED);
+    if (error)
+        file_call_fail(call, "posix_fadvise", -error);
+}
+
 /* Adds [at, end) to the answer, joined to the last extent when it is of the same kind.
    False when there is no room. */
 static bool extent_add(struct block_request *request, uint64_t at, uint64_t end,
@@ -289,6 +304,9 @@ void file_call_run(struct file_call *call)
         break;
     case BLOCK_COPY:
         run_copy(call);
+        break;
+    case BLOCK_FORGET:
+        run_forget(call);
         break;
     case BLOCK_EXTENTS:
         run_extents(call);

@@ -263,12 +263,17 @@ static void device_pump(struct file_device *file)
         pool_start(lane_take(file, queue_take(&file->pooled), false));
 }
 
+static bool ring_knows(enum block_op op)
+{
+    return op != BLOCK_EXTENTS && op != BLOCK_FORGET;
+}
+
 static struct file_queue *queue_for(
         struct file_device *file, const struct block_request *request, bool syncs)
 {
     if (syncs)
         return &file->syncing;
-    return file->ring && request->op != BLOCK_EXTENTS ? &file->ringed : &file->pooled;
+    return file->ring && ring_knows(request->op) ? &file->ringed : &file->pooled;
 }
 
 void file_submit(struct block_device *base, struct block_request *request)

@@ -152,6 +152,7 @@ int block_iscsi_command(struct initiator_command *command, struct command_room *
         lba_status(command, room, base->block_size, request, status);
         return 0;
     case BLOCK_COPY:
+    case BLOCK_FORGET:
     case BLOCK_OP_COUNT:
         break;
     }

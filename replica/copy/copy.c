@@ -267,12 +267,43 @@ static bool paced(struct copy *copy)
 
 static bool may_start(const struct copy *copy)
 {
-    return copy->result == 0 && copy->stop == COPY_GO_ON &&
+    return copy->result == 0 && copy->forgetting == 0 && copy->stop == COPY_GO_ON &&
             copy->cursor < copy->total && copy->idle && copy->busy < copy->flow.now &&
             !ledger_full(&copy->ledger);
 }
 
 /* -- passes ------------------------------------------------------------------------ */
+
+/* What this host has in memory would compare well, whatever the disk holds. */
+static void side_forgotten(struct copy *copy, int result, bool on_target)
+{
+    copy->forgetting--;
+    if (result)
+        copy_fail(copy, result, on_target, "read anew", 0);
+    copy_pump(copy);
+}
+
+static void source_forgotten(struct block_request *request, int result)
+{
+    side_forgotten(container_of(request, struct copy, source_forget), result, false);
+}
+
+static void target_forgotten(struct block_request *request, int result)
+{
+    side_forgotten(container_of(request, struct copy, target_forget), result, true);
+}
+
+static void forget(struct copy *copy, struct block_device *device,
+        struct block_request *request, void (*done)(struct block_request *, int))
+{
+    if (!(device->caps & BLOCK_CAN_FORGET) || device->size == 0)
+        return;
+    copy->forgetting++;
+    *request = (struct block_request){
+        .op = BLOCK_FORGET, .length = device->size, .done = done
+    };
+    block_submit(device, request);
+}
 
 static void map_answered(struct copy *copy, int result, bool on_target)
 {
@@ -336,6 +367,11 @@ static void pass_begin(struct copy *copy, enum copy_kind pass, struct tally star
     map_init(&copy->target_map, copy->target,
             reads_holes && !copy->options.target_zero && !copy->by_digest, copy->step,
             target_map_answered);
+    if (pass != COPY_VERIFY)
+        return;
+    forget(copy, copy->target, &copy->target_forget, target_forgotten);
+    if (copy->options.kind == COPY_VERIFY)
+        forget(copy, copy->source, &copy->source_forget, source_forgotten);
 }
 
 /* All was compared, and this was found. */
@@ -405,7 +441,8 @@ void copy_pump(struct copy *copy)
         return;
     while (may_start(copy) && maps_ready(copy) && paced(copy))
         piece_start(copy);
-    if (copy->busy || copy->source_map.asking || copy->target_map.asking ||
+    if (copy->busy || copy->forgetting || copy->source_map.asking ||
+            copy->target_map.asking ||
             (copy->result == 0 && copy->stop == COPY_GO_ON &&
                     copy->cursor < copy->total))
         flush_consider(copy, false);

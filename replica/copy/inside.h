@@ -122,6 +122,8 @@ struct copy {
     uint64_t unflushed; /* bytes sent since the last one began */
     bool tick_due;
     struct block_request flush;
+    unsigned forgetting; /* the two below that are under way: VERIFY begins with them */
+    struct block_request source_forget, target_forget;
     struct loop_timer tick, pace;
     struct loop_task kick;
     bool kicked;

@@ -169,6 +169,65 @@ Test(engine, verify_tells_the_first_difference)
     cr_assert(found->first[1].offset == 12 * MIB && found->first[1].length == 512);
 }
 
+/* Bytes that this process has had read from a disk. */
+static uint64_t disk_bytes(void)
+{
+    FILE *file = fopen("/proc/self/io", "r");
+    unsigned long long bytes = 0;
+    char line[80];
+
+    cr_assert(file != NULL);
+    while (fgets(line, sizeof line, file))
+        (void)sscanf(line, "read_bytes: %llu", &bytes);
+    fclose(file);
+    return bytes;
+}
+
+/* Bytes that come from the disk when all of a file is read anew; 0 where that is not counted:
+   some file systems are all in memory. */
+static uint64_t disk_holds(const char *path, uint64_t size)
+{
+    scoped_fd int fd = open(path, O_RDWR);
+    scoped_free uint8_t *bytes = malloc(size);
+    uint64_t before = disk_bytes();
+
+    cr_assert(fd >= 0 && bytes && fsync(fd) == 0);
+    cr_assert(posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED) == 0);
+    cr_assert(pread(fd, bytes, size, 0) == (ssize_t)size);
+    return disk_bytes() - before;
+}
+
+Test(engine, what_is_verified_is_read_from_the_disk)
+{
+    uint64_t size = 16 * MIB, held, before;
+    bench_file(&bench, "a", size, 12);
+    bench_file(&bench, "b", size, 13);
+    struct engine_plan plan = bench_plan(ENGINE_COPY, "a", "b");
+    struct bench_record record = bench_run(&bench, &plan);
+    expect_done(&record, size);
+    held = disk_holds(bench_path(&bench, "b"), size);
+    if (!held || !disk_holds(bench_path(&bench, "a"), size))
+        cr_skip_test("what is read from this file system is not counted");
+
+    plan.id = uuid_make();
+    plan.verify = true;
+    before = disk_bytes();
+    record = bench_run(&bench, &plan);
+    expect_done(&record, size);
+    cr_assert(record.last.verified == size);
+    cr_assert(disk_bytes() - before >= held, "%llu bytes of the target were read",
+            (unsigned long long)(disk_bytes() - before));
+
+    held = disk_holds(bench_path(&bench, "a"), size) +
+            disk_holds(bench_path(&bench, "b"), size); /* both are in memory now */
+    plan = bench_plan(ENGINE_VERIFY, "a", "b");
+    before = disk_bytes();
+    record = bench_run(&bench, &plan);
+    expect_done(&record, size);
+    cr_assert(disk_bytes() - before >= held, "%llu bytes of both were read",
+            (unsigned long long)(disk_bytes() - before));
+}
+
 Test(engine, a_stopped_copy_goes_on_from_its_watermark)
 {
     uint64_t size = 24 * MIB;
