@@ -217,6 +217,12 @@ void digests_open(struct digests *digests, struct loop *loop,
     work_start(digests, loop, digests->name[0] ? open_work : nothing_work, done);
 }
 
+void digests_doubt(struct digests *digests)
+{
+    sidecar_forget(digests->table, 0, digests->table->size);
+    digests->by_digest = false;
+}
+
 void digests_spoil(struct digests *digests)
 {
     sidecar_destroy(digests->table);

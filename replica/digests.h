@@ -50,6 +50,9 @@ void digests_open(struct digests *digests, struct loop *loop,
         const struct engine_plan *plan, uint64_t source_size, const struct end *target,
         bool able, void (*done)(struct digests *));
 
+/** The target may hold something else: compare, and keep what is found. */
+void digests_doubt(struct digests *digests);
+
 /** It is not known any more what the target holds: compare, and keep nothing. */
 void digests_spoil(struct digests *digests);
 

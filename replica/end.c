@@ -244,6 +244,11 @@ struct digest128 end_stamp_found(const struct end *end)
     return stamp_of(&end->found.identity, end->found.identity.changed);
 }
 
+bool end_shows_changes(const struct end *end)
+{
+    return end->found.identity.changed[0] != '\0';
+}
+
 int end_stamp_left(const struct end *end, struct digest128 *stamp)
 {
     char changed[BLOCK_CHANGED_MAX];

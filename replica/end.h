@@ -48,6 +48,9 @@ void end_open(struct end *end, const struct engine_element *element, bool writab
  */
 struct digest128 end_stamp_found(const struct end *end);
 
+/** The stamp would show it. */
+bool end_shows_changes(const struct end *end);
+
 /** Blocks for a file: not on a loop. 0 or a negative errno. */
 int end_stamp_left(const struct end *end, struct digest128 *stamp);
 

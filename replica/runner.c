@@ -9,8 +9,9 @@
  * barrier once it was open, and the copy goes on from its flushed watermark. What the device
  * itself says (medium error, no space, reservation, another size) is final at once.
  *
- * What the target holds is kept as digests: READYING reads those of the last run and marks
- * them open before anything is written, SEALING keeps those of a clean end while the target
+ * What the target holds is kept as digests: READYING reads those of the last run, marks
+ * them open before anything is written, and puts them to the test where the target cannot
+ * show that somebody else wrote it; SEALING keeps those of a clean end while the target
  * is still ours, LEAVING takes away those of any other.
  */
 #include "replica/runner.h"
@@ -405,19 +406,56 @@ static void begin_work(struct runner *runner)
     runner_tell(runner, ENGINE_STARTED);
 }
 
+/* Before anything is begun: whatever this plan wanted, it ends here. */
+static void ready_end(struct runner *runner, const struct fault *fault)
+{
+    runner->retry = false;
+    runner->end = ENGINE_STOPPED;
+    if (fault->error)
+        runner_failed(runner, fault, true, false);
+    runner_close(runner);
+}
+
+/* What this plan skipped below its watermark stood there when it was skipped: where that is
+   not so any more, nothing is left to go on from. */
+static void sampled(void *context, int result, uint64_t at)
+{
+    struct runner *runner = context;
+    struct fault fault = { 0 };
+
+    runner->sample = NULL;
+    if (result == -EILSEQ) {
+        log_event(LOG_WARN, "digests-stale",
+                (struct log_about){ .job = runner->plan.id.text },
+                "the target does not hold at byte %llu what was left there: it is "
+                "compared",
+                (unsigned long long)at);
+        if (runner->plan.watermark)
+            fault_set(&fault, -ESTALE,
+                    "the target does not hold at byte %llu what was left there",
+                    (unsigned long long)at);
+    }
+    if (result)
+        digests_doubt(&runner->digests);
+    if (runner->stop || fault.error)
+        ready_end(runner, &fault);
+    else
+        begin_work(runner);
+}
+
 static void readied(struct digests *digests)
 {
     struct runner *runner = container_of(digests, struct runner, digests);
 
     if (runner->stop || digests->fault.error) {
-        runner->retry = false;
-        runner->end = ENGINE_STOPPED;
-        if (digests->fault.error)
-            runner_failed(runner, &digests->fault, true, false);
-        runner_close(runner);
+        ready_end(runner, &digests->fault);
         return;
     }
-    begin_work(runner);
+    if (digests->by_digest && !end_shows_changes(&runner->target_end))
+        runner->sample = sample_start(
+                runner->target, digests->table, runner->random, sampled, runner);
+    if (!runner->sample)
+        begin_work(runner);
 }
 
 /* A sidecar is opened once a plan, before anything is written. */
@@ -512,6 +550,10 @@ static void apply_stop(struct runner *runner)
     case RUNNER_MOVING:
         if (runner->copy)
             copy_stop(runner);
+        break;
+    case RUNNER_READYING:
+        if (runner->sample)
+            sample_stop(runner->sample);
         break;
     case RUNNER_HOLDING:
         runner->retry = false;

@@ -3,6 +3,7 @@
 #define REPLICA_RUNNER_H
 
 #include "replica/copy/copy.h"
+#include "replica/copy/sample.h"
 #include "replica/digests.h"
 #include "replica/end.h"
 
@@ -67,6 +68,7 @@ struct runner {
     struct block_device *source, *target;
     struct copy *copy;
     struct digests digests;
+    struct sample *sample; /* READYING: the digests are put to the test */
     int stop; /* as stop_wanted */
     unsigned pending; /* openings, or closings */
     bool was_open; /* the target was open for writing: fence it from now on */

@@ -84,6 +84,11 @@ static struct digest128 zero_of(const struct digest_sidecar *sidecar, uint64_t c
     return chunk == sidecar->count - 1 ? sidecar->zero_last : sidecar->zero;
 }
 
+bool sidecar_knows(const struct digest_sidecar *sidecar, uint64_t offset)
+{
+    return is_known(sidecar->digests[chunk_at(sidecar, offset)]);
+}
+
 bool sidecar_holds(
         const struct digest_sidecar *sidecar, uint64_t offset, struct digest128 digest)
 {

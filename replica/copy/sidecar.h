@@ -43,6 +43,8 @@ void sidecar_destroy(struct digest_sidecar *sidecar);
 
 /* Offsets are those of chunks; ends too, or the size. */
 
+bool sidecar_knows(const struct digest_sidecar *sidecar, uint64_t offset);
+
 /** The chunk at @offset is known, and @digest is its. */
 bool sidecar_holds(
         const struct digest_sidecar *sidecar, uint64_t offset, struct digest128 digest);

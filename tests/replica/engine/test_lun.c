@@ -46,6 +46,12 @@ static void be_short(void)
     bench_engine_start(&bench, tune_short);
 }
 
+static void keeps_digests(struct engine_options *options)
+{
+    tune(options);
+    options->state_directory = bench.directory;
+}
+
 static void setup(void)
 {
     tgt = tgt_start();
@@ -205,6 +211,63 @@ Test(lun, a_thin_target_stays_thin)
     cr_assert(record.last.skipped == luns[0].size && record.last.written == 0);
     snprintf(path, sizeof path, "%s/d", tgt->directory);
     cr_assert(stat(path, &st) == 0 && st.st_blocks * 512 < 4 * MIB);
+}
+
+/* Nothing in a LUN shows that somebody else wrote it: digests alone would call it equal. */
+Test(lun, one_that_was_emptied_behind_us_is_compared)
+{
+    static const struct lun luns[] = { { "s", 1, 24 * MIB, 512, false, 11 },
+        { "d", 2, 24 * MIB, 512, false, 12 } };
+    char path[200];
+    struct uuid pair = uuid_make();
+    struct engine_plan plan;
+    struct bench_record record;
+    far_side(luns, 2);
+    bench_engine_stop(&bench);
+    bench_engine_start(&bench, keeps_digests);
+    plan = plan_of(ENGINE_COPY, lun_element(1), lun_element(2));
+    plan.pair = pair;
+    record = bench_run(&bench, &plan);
+    expect_done(&record, luns[0].size);
+
+    plan.id = uuid_make();
+    plan.work = ENGINE_DELTA;
+    record = bench_run(&bench, &plan);
+    expect_done(&record, luns[0].size);
+    cr_assert(record.last.mode == ENGINE_MODE_DELTA_DIGEST && record.last.written == 0);
+
+    snprintf(path, sizeof path, "%s/d", tgt->directory);
+    cr_assert(truncate(path, 0) == 0 && truncate(path, (off_t)luns[1].size) == 0);
+    plan.id = uuid_make();
+    record = bench_run(&bench, &plan);
+    expect_done(&record, luns[0].size);
+    cr_assert(record.last.mode == ENGINE_MODE_DELTA_COMPARE && record.last.written > 0);
+    cr_assert(equal("@s", "@d", luns[0].size));
+
+    plan.id = uuid_make(); /* and what was found is known again */
+    record = bench_run(&bench, &plan);
+    expect_done(&record, luns[0].size);
+    cr_assert(record.last.mode == ENGINE_MODE_DELTA_DIGEST && record.last.written == 0);
+
+    /* One that goes on in the middle has nothing left to go on from. */
+    plan.limit = 4 * MIB;
+    plan.id = uuid_make();
+    cr_assert(engine_start(bench.engine, &plan) == 0);
+    cr_assert(bench_wait(&bench, &plan.id, bench_has_moved, &record));
+    cr_assert(engine_stop_wait(bench.engine, &plan.id, ENGINE_DRAIN, 30000) == 0);
+    cr_assert(bench_wait(&bench, &plan.id, bench_has_ended, &record));
+    cr_assert(truncate(path, 0) == 0 && truncate(path, (off_t)luns[1].size) == 0);
+    plan = bench_resume(&plan, &record);
+    cr_assert(plan.watermark > 0);
+    record = bench_run(&bench, &plan);
+    cr_assert(record.last.end == ENGINE_FAILED && record.last.fault.error == -ESTALE,
+            "%d %s", record.last.end, record.last.fault.why);
+    plan = plan_of(ENGINE_DELTA, plan.source, plan.target);
+    plan.pair = pair;
+    record = bench_run(&bench, &plan);
+    expect_done(&record, luns[0].size);
+    cr_assert(record.last.mode == ENGINE_MODE_DELTA_COMPARE);
+    cr_assert(equal("@s", "@d", luns[0].size));
 }
 
 /* -- trouble ------------------------------------------------------------------------- */
