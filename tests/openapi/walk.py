@@ -128,6 +128,7 @@ def walk_exports(service, element):
 def walk_pools(service):
     _, pools, _ = service.ask("GET", "/pools")
     service.ask("GET", pools["Members"][0]["Self"])
+    service.ask("GET", "/pools?limit=1")
     service.ask("GET", "/pools/nowhere")
 
 
