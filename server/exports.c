@@ -506,20 +506,24 @@ struct exports *exports_start(struct service *service, const char *const *addres
             return exports;
         (void)fault_set(fault, -EAGAIN, "no thread");
     }
-    exports_stop(exports);
+    (void)exports_stop(exports);
     return NULL;
 }
 
-void exports_stop(struct exports *exports)
+bool exports_stop(struct exports *exports)
 {
     if (!exports)
-        return;
+        return true;
     pthread_mutex_lock(&exports->lock);
     exports->stopping = true;
     pthread_mutex_unlock(&exports->lock);
     revival_stop(exports->revival);
     service_export_by(exports->service, NULL);
-    iscsi_target_destroy(exports->target, LEAVE_MS);
+    if (!iscsi_target_destroy(exports->target, LEAVE_MS)) {
+        log_plain(LOG_ERROR, "exports-left",
+                "what is exported does not close: it is left as it is");
+        return false;
+    }
     while (exports->list) {
         struct served *served = exports->list;
         exports->list = served->next;
@@ -527,4 +531,5 @@ void exports_stop(struct exports *exports)
     }
     pthread_mutex_destroy(&exports->lock);
     free(exports);
+    return true;
 }

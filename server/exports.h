@@ -21,8 +21,9 @@ struct exports *exports_start(struct service *service, const char *const *addres
         size_t count, const char *prefix, struct fault *fault);
 
 /** Stop trying, let sessions go, close every element. The service is drained, and no call is
-    under way. NULL is fine. */
-void exports_stop(struct exports *exports);
+    under way. False: some element does not close; all that it may still use is there, so the
+    service must not be destroyed. NULL is fine. */
+bool exports_stop(struct exports *exports);
 
 /** The address of portal @index as text; false: no more. */
 bool exports_address(struct exports *exports, unsigned index, char *text, size_t room);

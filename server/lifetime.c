@@ -324,7 +324,10 @@ static void life_end(struct life *life)
     if (life->http)
         http_quiesce(life->http, FINISH_MS);
     http_stop(life->http);
-    exports_stop(life->exports);
+    if (!exports_stop(life->exports)) {
+        log_plain(LOG_ERROR, "stopped", "not clean: some device never ended");
+        _exit(1); /* loops still use it all: as if killed, which the next start expects */
+    }
     if (life->service)
         service_destroy(life->service);
     free(life->pool_path);

@@ -144,13 +144,13 @@ struct iscsi_target *iscsi_target_create(
     return target;
 }
 
-void iscsi_target_destroy(struct iscsi_target *target, unsigned ms)
+bool iscsi_target_destroy(struct iscsi_target *target, unsigned ms)
 {
     struct timespec deadline = target_deadline(ms + STOP_MS);
     bool ended = true;
 
     if (!target)
-        return;
+        return true;
     pthread_mutex_lock(&target->lock);
     target->grace_ms = ms;
     for (struct export *export = target->exports; export; export = export->next)
@@ -167,6 +167,7 @@ void iscsi_target_destroy(struct iscsi_target *target, unsigned ms)
         target_free(target);
     else /* a device that never ends still points to it */
         log_plain(LOG_ERROR, "iscsi-target-left", "the iSCSI target does not end");
+    return ended;
 }
 
 bool iscsi_target_portal(const struct iscsi_target *target, unsigned index,

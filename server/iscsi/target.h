@@ -36,8 +36,9 @@ struct iscsi_target *iscsi_target_create(
         const struct iscsi_target_options *options, struct fault *fault);
 
 /** No connection is taken any more; sessions hear "logout requested" (async message), have
-    @ms to go, then are closed; units flush and close their devices. NULL is fine. */
-void iscsi_target_destroy(struct iscsi_target *target, unsigned ms);
+    @ms to go, then are closed; units flush and close their devices. False: some device does not
+    end, and nothing was freed: it is all still used, the backings too. NULL is fine. */
+bool iscsi_target_destroy(struct iscsi_target *target, unsigned ms);
 
 /** The addresses it really has; @index from 0. False: no more. */
 bool iscsi_target_portal(const struct iscsi_target *target, unsigned index,

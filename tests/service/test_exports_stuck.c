@@ -273,3 +273,49 @@ Test(exports_stuck, an_opening_fails_for_its_own_reasons)
     tgt_thaw(dead.house.world.tgt);
     house_close(&dead.house);
 }
+
+/* -- what never ends ---------------------------------------------------------------------------- */
+
+/** SIGTERM, and as long as a stop may take when nothing ends by itself. */
+static int stop_await(struct daemon *daemon)
+{
+    struct instant deadline = instant_add_ms(clock_monotonic(), 3 * PATIENCE_S * 1000);
+    pid_t ended;
+    int status;
+
+    expect_eq(kill(daemon->pid, SIGTERM), 0);
+    while ((ended = waitpid(daemon->pid, &status, WNOHANG)) == 0) {
+        cr_assert(!instant_reached(clock_monotonic(), deadline), "it does not stop");
+        usleep(100000); /* between two looks; its end is what ends it */
+    }
+    expect_eq(ended, daemon->pid);
+    daemon->pid = 0;
+    return status;
+}
+
+Test(exports_stuck, a_stop_leaves_what_is_still_used)
+{
+    static const char *const options[] = { "--io-timeout", "600", NULL };
+    struct iscsi_context *host;
+    struct scsi_task *task;
+    struct stuck stuck;
+    bool came = false;
+    int status;
+
+    stuck_open(&stuck, options);
+    host = host_come(stuck.ours.v4, stuck.lun, "alice");
+    stuck_far_side(&stuck, SIGSTOP);
+    task = write_send(&stuck, host, &came);
+    status = stop_await(&stuck.ours.world.daemon);
+    cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 1, "status %x", status);
+    expect_eq(said_in_log(&stuck.ours, "exports-left"), 1);
+    expect_eq(said_in_log(&stuck.ours, "not clean"), 1);
+    /* The next life is none the worse for it. */
+    stuck_far_side(&stuck, SIGCONT);
+    cr_assert(daemon_restart(&stuck.ours.world.daemon), "%s",
+            stuck.ours.world.daemon.why);
+    serving_wait(&stuck.ours, stuck.lun);
+    host_free(host);
+    scsi_free_scsi_task(task);
+    stuck_close(&stuck);
+}
