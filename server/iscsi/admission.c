@@ -193,117 +193,23 @@ void admission_failed(void *context, const char *initiator)
     (void)snprintf(oldest->address, sizeof oldest->address, "%s", connection->host);
 }
 
-/* -- the roster ---------------------------------------------------------------------------- */
-
-static bool tsih_used(const struct iscsi_target *target, uint16_t tsih)
-{
-    for (unsigned i = 0; i < ROSTER; i++)
-        if (target->roster[i].taken && target->roster[i].tsih == tsih)
-            return true;
-    return false;
-}
-
-uint16_t admission_tsih(struct iscsi_target *target)
-{
-    pthread_mutex_lock(&target->lock);
-    do
-        target->last_tsih++;
-    while (target->last_tsih == 0 || tsih_used(target, target->last_tsih));
-    pthread_mutex_unlock(&target->lock);
-    return target->last_tsih;
-}
-
-static bool same_nexus(const struct roster_entry *entry, const struct export *export,
-        const struct login_result *who)
-{
-    return entry->export == export && strcmp(entry->initiator, who->initiator) == 0 &&
-            memcmp(entry->isid, who->isid, sizeof entry->isid) == 0;
-}
-
-/* Is there a place? One that replaces an older session of its own takes that one's. */
-static struct roster_entry *roster_place(struct iscsi_target *target,
-        const struct export *export, const struct login_result *who)
-{
-    unsigned all = 0, of_target = 0, of_initiator = 0;
-    struct roster_entry *place = NULL;
-
-    for (unsigned i = 0; i < ROSTER; i++) {
-        struct roster_entry *entry = &target->roster[i];
-        if (!entry->taken) {
-            place = entry;
-            continue;
-        }
-        if (export && same_nexus(entry, export, who))
-            continue;
-        all++;
-        of_target += export && entry->export == export;
-        of_initiator += strcmp(entry->initiator, who->initiator) == 0;
-    }
-    if (all >= SESSIONS_MAX || of_target >= SESSIONS_TARGET_MAX ||
-            of_initiator >= SESSIONS_INITIATOR_MAX)
-        return NULL;
-    return place;
-}
-
-static void roster_enter(struct roster_entry *entry, struct session *session)
-{
-    const struct login_result *who = &session->terms;
-
-    entry->taken = true;
-    entry->tsih = session->connection->entry->tsih;
-    entry->export = session->export;
-    memcpy(entry->initiator, who->initiator, sizeof entry->initiator);
-    entry->proven = who->user[0];
-    memcpy(entry->address, session->connection->address, sizeof entry->address);
-    memcpy(entry->isid, who->isid, sizeof entry->isid);
-    entry->since_ms = clock_wall_ms();
-    atomic_store_explicit(&entry->read_bytes, 0, memory_order_relaxed);
-    atomic_store_explicit(&entry->written_bytes, 0, memory_order_relaxed);
-    atomic_store_explicit(&entry->queued, 0, memory_order_relaxed);
-    session->entry = entry;
-    if (session->export)
-        session->export->sessions++;
-}
+/* -- the way ------------------------------------------------------------------------------- */
 
 /* Under the lock: whatever was true when the names were looked up may have changed. */
 static uint16_t roster_try(struct session *session)
 {
     struct iscsi_target *target = session->connection->target;
+    struct entry *entry = session->connection->entry;
     const struct login_result *who = &session->terms;
-    struct roster_entry *place;
 
-    if (who->session == LOGIN_NORMAL) {
-        session->export = export_find_name(target, who->target);
-        if (!session->export || !export_allows(session->export, who->initiator))
-            return STATUS_NOT_FOUND;
-        /* What it has shown is worth nothing under credentials that came meanwhile. */
-        if (session->connection->entry->credentials != session->export->credentials)
-            return STATUS_UNAVAILABLE;
-    }
-    place = roster_place(target, session->export, who);
-    if (!place)
-        return STATUS_RESOURCES;
-    roster_enter(place, session);
-    return 0;
+    session->export = export_find_name(target, who->target);
+    if (!session->export || !export_allows(session->export, who->initiator))
+        return STATUS_NOT_FOUND;
+    /* What it has shown is worth nothing under credentials that came meanwhile. */
+    if (entry->credentials != session->export->credentials)
+        return STATUS_UNAVAILABLE;
+    return roster_enter(session, entry->why) ? 0 : STATUS_RESOURCES;
 }
-
-void admission_leave(struct session *session)
-{
-    struct iscsi_target *target = session->connection->target;
-    struct export *export = session->export;
-
-    if (!session->entry)
-        return;
-    pthread_mutex_lock(&target->lock);
-    session->entry->taken = false;
-    if (export)
-        export->sessions--;
-    pthread_cond_broadcast(&target->changed);
-    pthread_mutex_unlock(&target->lock);
-    session->entry = NULL;
-}
-
-/* -- the way ------------------------------------------------------------------------------- */
 
 static bool older_is_there(const struct connection *connection)
 {
@@ -376,29 +282,49 @@ void admission_retry(struct export *export)
     }
 }
 
-uint16_t admission_enter(struct connection *connection)
+/* It stays where it is. */
+static void discovery_enter(struct session *session)
 {
+    struct connection *connection = session->connection;
+
+    discovery_make_room(connection);
+    session->began = loop_now(connection->hall->loop);
+    connection->session = session;
+    entry_leave(connection);
+    entry_accept(connection);
+}
+
+static uint16_t normal_enter(struct session *session)
+{
+    struct connection *connection = session->connection;
     struct iscsi_target *target = connection->target;
-    struct session *session = session_create(connection, &connection->entry->result);
     uint16_t status;
 
-    if (!session)
-        return STATUS_RESOURCES;
     pthread_mutex_lock(&target->lock);
     status = roster_try(session);
     pthread_mutex_unlock(&target->lock);
-    if (status) {
-        free(session);
+    if (status)
         return status;
-    }
     connection->session = session;
     entry_leave(connection);
-    if (!session->export) { /* discovery stays where it is */
-        entry_accept(connection);
-        return 0;
-    }
     connection_move(connection);
     connection->move.run = on_arrival;
     loop_post(session->export->hall->loop, &connection->move);
     return 0;
+}
+
+uint16_t admission_enter(struct connection *connection)
+{
+    struct session *session = session_create(connection, &connection->entry->result);
+    uint16_t status = 0;
+
+    if (!session)
+        return STATUS_RESOURCES;
+    if (session->terms.session == LOGIN_DISCOVERY)
+        discovery_enter(session);
+    else
+        status = normal_enter(session);
+    if (status)
+        free(session);
+    return status;
 }

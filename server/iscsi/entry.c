@@ -2,6 +2,7 @@
  *
  * One request, one answer: nothing is read while an answer waits to be sent. */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -33,7 +34,7 @@ bool entry_start(struct connection *connection)
         .failed = admission_failed,
         .random = random_fill,
     };
-    entry->tsih = admission_tsih(connection->target);
+    entry->tsih = roster_tsih(connection->target);
     entry->began = entry->pdu_began = loop_now(connection->hall->loop);
     entry->login = login_create(&entry->asker);
     return entry->login != NULL;
@@ -108,10 +109,12 @@ static void entry_sent(struct connection *connection)
     case LOGIN_REFUSED:
         atomic_fetch_add_explicit(
                 &connection->target->logins_refused, 1, memory_order_relaxed);
-        log_plain(LOG_WARN, "iscsi-login-refused", "%.64s from %s: status %04x%s",
+        if (entry->throttled)
+            (void)snprintf(
+                    entry->why, sizeof entry->why, "throttled: too many failed before");
+        log_plain(LOG_WARN, "iscsi-login-refused", "%.64s from %s: status %04x%s%s",
                 login_initiator(entry->login), connection->address,
-                be16_get(entry->answer + 36),
-                entry->throttled ? ", throttled: too many failed before" : "");
+                be16_get(entry->answer + 36), entry->why[0] ? ", " : "", entry->why);
         connection_refuse(connection);
         return;
     default:

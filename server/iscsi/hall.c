@@ -66,7 +66,7 @@ static void output_tick(struct connection *connection, struct instant now)
 static void open_tick(struct connection *connection, struct instant now)
 {
     static void (*const ticks[])(struct connection *, struct instant) = { silence_tick,
-        progress_tick, room_tick, output_tick };
+        progress_tick, room_tick, output_tick, discovery_tick };
 
     for (unsigned i = 0; i < sizeof ticks / sizeof ticks[0] && connection->fd >= 0; i++)
         ticks[i](connection, now);

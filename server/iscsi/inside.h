@@ -1,7 +1,8 @@
 /* server/iscsi/inside.h - the transport's own structs. Private to this room.
  *
  * Who owns what: struct iscsi_target's registry (exports, roster) is under its lock, which
- * nobody holds for longer than a walk over a hundred names and which no command ever takes.
+ * nobody holds for longer than one walk over the exports or the roster, a few thousand names,
+ * and which no command ever takes.
  * A connection, its session and its tasks belong to one loop at a time: the first one while
  * it logs in, that of its export from then on. A hall is what a loop has of the target.
  */
@@ -28,9 +29,12 @@ enum {
     LOGINS_ADDRESS_MAX = 4,
     LOGIN_MS = 10 * 1000, /* a whole login */
     LOGIN_PDU_MS = 3 * 1000,
-    SESSIONS_MAX = 64,
+    SESSIONS_MAX = 1024, /* what they cost: roster.c */
     SESSIONS_TARGET_MAX = 16,
-    SESSIONS_INITIATOR_MAX = 4,
+    SESSIONS_INITIATOR_MAX = 256, /* of a name on all targets: 64 disks by four paths */
+    SESSIONS_PATHS_MAX = 4, /* of a name on one */
+    DISCOVERIES_MAX = 16, /* beside them; when there are more, the oldest end */
+    DISCOVERIES_ADDRESS_MAX = 4,
     ROSTER = SESSIONS_MAX + 32, /* those of a name that replace an older one, too */
     CREDITS = 32, /* commands of a session that are not answered */
     IMMEDIATES = 8, /* immediate ones beside them */
@@ -139,6 +143,7 @@ struct session {
     struct login_result terms; /* names and what was agreed */
     struct roster_entry *entry;
     uint64_t order; /* of arrival at its export */
+    struct instant began; /* discovery */
 
     uint32_t expcmdsn, maxcmdsn, statsn;
     uint64_t arrived; /* bit n: expcmdsn + n came before its turn */
@@ -225,6 +230,7 @@ struct entry {
     uint16_t tsih;
     uint64_t credentials; /* of the export, when its name was looked up */
     bool throttled; /* refused for what failed before */
+    char why[80]; /* it is refused, for the log; "" when the status says it */
     struct instant began, pdu_began;
     uint8_t answer[PDU_HEADER + LOGIN_DATA_MAX + 4];
     size_t length, sent;
@@ -303,7 +309,7 @@ struct export
     uint64_t arrivals;
     struct loop_task opening, end, change;
     bool changing; /* under the lock: @change is posted */
-    unsigned grace_ms; /* set under the lock before @end is posted, or @state is ENDING */
+    unsigned grace_ms; /* set under the lock, before @end is posted */
 };
 
 /* A session for other threads to see: @taken under the lock, numbers by its loop. */
@@ -399,17 +405,28 @@ bool admission_user(void *context, const char *initiator, const char *user,
         struct login_chap *chap);
 bool admission_throttled(void *context, const char *initiator);
 void admission_failed(void *context, const char *initiator);
-uint16_t admission_tsih(struct iscsi_target *target);
 /** After the login: 0 (the connection goes its way), or a login status (class << 8 | detail)
     to refuse with. */
 uint16_t admission_enter(struct connection *connection);
-/** The session of a roster entry has ended. On its loop. */
-void admission_leave(struct session *session);
 /** Those who wait for older sessions of this export to end. On its loop. */
 void admission_retry(struct export *export);
 /** For SendTargets; @context: the session. */
 bool admission_list(
         void *context, unsigned index, char name[SCSI_NAME_MAX], char portal[64]);
+
+/* -- roster.c: the sessions of exports --------------------------------------------------- */
+
+uint16_t roster_tsih(struct iscsi_target *target); /* that no session has */
+/** A place for a session of an export. Locked. False: there is none, and @why names the limit. */
+bool roster_enter(struct session *session, char why[80]);
+/** It has ended. Without a place: nothing. On its loop. */
+void roster_leave(struct session *session);
+
+/* -- discovery.c: who only asks. On the first loop ---------------------------------------- */
+
+/** For one that is about to be a discovery session: another one may end for it. */
+void discovery_make_room(const struct connection *newcomer);
+void discovery_tick(struct connection *connection, struct instant now);
 
 /* -- connection.c: life, receive --------------------------------------------------------- */
 

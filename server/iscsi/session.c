@@ -438,7 +438,7 @@ void session_destroy(struct session *session)
         buffer_give(session->text);
     if (session->nexus_open)
         scsi_nexus_close(&session->nexus);
-    admission_leave(session);
+    roster_leave(session);
     free(session);
 }
 

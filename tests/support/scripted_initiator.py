@@ -123,7 +123,8 @@ class Session:
               ("MaxConnections", "1"), ("DataPDUInOrder", "Yes"),
               ("DataSequenceInOrder", "Yes")]
 
-    def __init__(self, address, port, name="iqn.2026-11.org.replicad:tester", isid=None):
+    def __init__(self, address, port, name="iqn.2026-11.org.replicad:tester", isid=None,
+                 source=None):
         self.address, self.port, self.name = address, port, name
         self.isid = isid or b"\x80" + os.urandom(5)
         self.header_digest = self.data_digest = False
@@ -131,7 +132,7 @@ class Session:
         self.maxcmdsn = self.expcmdsn = None
         self.tsih = 0
         self.queue = []
-        self.sock = socket.create_connection((address, port), DEADLINE)
+        self.sock = socket.create_connection((address, port), DEADLINE, source and (source, 0))
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     # -- PDUs -------------------------------------------------------------------------------

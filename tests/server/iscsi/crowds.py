@@ -54,6 +54,71 @@ def texts_without_a_buffer():
     healthy()
 
 
+# -- many -----------------------------------------------------------------------------------------
+
+def discover(source):
+    return Session("127.0.0.1", scenarios.PORT, name=named("stranger"),
+                   source=source).login(None)
+
+
+def alive(session):
+    try:
+        nop = session.nop()
+        session.send(nop)
+        session.expect(NOP_IN, nop["itt"])
+        return True
+    except Closed:
+        return False
+
+
+def strangers_who_discover():
+    """Those who are idle take nothing from hosts, and keep no newcomer out; of those that one
+    address has, its own go first."""
+    talks = discover("127.0.0.2")
+    idle = []
+    for n in range(64):
+        idle.append(discover(f"127.0.1.{n + 1}"))
+        assert alive(talks), "one that talks had to go"
+    near = [discover("127.0.0.9") for _ in range(8)]
+    assert [alive(session) for session in near] == [False] * 4 + [True] * 4
+    assert [alive(session) for session in idle] == [False] * 53 + [True] * 11
+    assert alive(talks)
+    hosts = [enter(name=named(f"host-{n // 4}")) for n in range(16)]
+    enter(PRIVATE, name=named("only")).read(0, 1)
+    assert alive(talks) and alive(idle[-1])
+    for session in hosts + idle + near + [talks]:
+        session.close()
+
+
+def a_discovery_ends():
+    """However well it answers."""
+    session = enter(None)
+    try:
+        for _ in range(60):
+            ping = session.expect(NOP_IN)
+            session.send(session.nop(itt=NO_TAG, ttt=ping["ttt"]))
+        raise AssertionError("it stays")
+    except Closed:
+        pass
+    nobody()
+
+
+def many_disks():
+    """A host with twenty disks by two paths; four paths to one disk, and no more."""
+    assert ask("more 0 20") == 0
+    names = [BASE % (4 + n) for n in range(20)]
+    paths = [enter(name) for name in names for _ in range(2)]
+    for path in paths:
+        path.read(0, 1)
+    paths += [enter(names[0]) for _ in range(2)]
+    expect_status(bare_login(names[0]), 0x0302)
+    paths += [enter(name) for name in names[1:]]
+    for path in paths:
+        path.read(0, 1)
+        path.close()
+    nobody()
+
+
 # -- anything -------------------------------------------------------------------------------------
 
 WORDS = ("SendTargets=All", "SendTargets=", "SendTargets=" + OPEN, "SendTargets=no name",

@@ -5,8 +5,8 @@
 
 The rig (target_rig.c) that serves the target answers lines on standard output: "hold 0",
 "held 0 N", "let 0", "sessions 0 [N]", "crowd 0 N" (waits until so many sessions and
-connections are there, says how many), "withdraw 0 MS", "publish 0", "change 0 NAME [MS|no]",
-"secret 1 SECRET".
+connections are there, says how many), "more 0 N" (exports), "withdraw 0 MS", "publish 0",
+"change 0 NAME [MS|no]", "secret 1 SECRET".
 """
 import os
 import random

@@ -14,6 +14,7 @@
 
 #include "replica/base/clock.h"
 #include "replica/base/scope.h"
+#include "tests/server/iscsi/backing.h"
 
 #ifndef REPLICAD_SOURCE_DIR
 #define REPLICAD_SOURCE_DIR "."
@@ -260,6 +261,15 @@ void rig_name(unsigned export, char name[SCSI_NAME_MAX])
             "iqn.2026-11.org.replicad:00000000-0000-7000-8000-%012u", export + 1);
 }
 
+static void export_id(struct iscsi_export *export, unsigned index)
+{
+    char text[UUID_TEXT];
+
+    snprintf(text, sizeof text, "00000000-0000-7000-8000-%012u", index + 1);
+    if (!uuid_parse(text, &export->id))
+        fail("no id");
+}
+
 struct iscsi_export rig_export(struct rig *rig, unsigned index)
 {
     static const char *const all[] = { "*" };
@@ -270,11 +280,8 @@ struct iscsi_export rig_export(struct rig *rig, unsigned index)
         .loop = index % RIG_LOOPS,
         .backing = &rig->gates[index]->backing,
     };
-    char text[UUID_TEXT];
 
-    snprintf(text, sizeof text, "00000000-0000-7000-8000-%012u", index + 1);
-    if (!uuid_parse(text, &export.id))
-        fail("no id");
+    export_id(&export, index);
     if (index == 1) {
         export.has_chap = true;
         strcpy(export.chap.user, "alice");
@@ -333,6 +340,25 @@ struct rig *rig_start(const struct rig_options *options)
     return rig;
 }
 
+void rig_more(struct rig *rig, unsigned count)
+{
+    static const char *const all[] = { "*" };
+    struct iscsi_export export = { .initiators = all, .initiator_count = 1 };
+    struct fault fault = { 0 };
+
+    rig->more = calloc(count, sizeof *rig->more);
+    if (!rig->more)
+        fail("no memory");
+    for (unsigned i = 0; i < count; i++) {
+        export_id(&export, RIG_EXPORTS + i);
+        export.loop = i % RIG_LOOPS;
+        backing_init(&rig->more[i], "memory:8192", true, rig->loops[export.loop]);
+        export.backing = &rig->more[i].scsi;
+        if (iscsi_target_publish(rig->target, &export, RIG_DISKS_MS, &fault) < 0)
+            fail(fault.why);
+    }
+}
+
 void rig_stop(struct rig *rig)
 {
     for (unsigned i = 0; i < RIG_EXPORTS; i++) { /* nothing held may outlast the test */
@@ -350,6 +376,7 @@ void rig_stop(struct rig *rig)
         memory_disk_destroy(rig->gates[i]->disk);
         free(rig->gates[i]);
     }
+    free(rig->more);
     free(rig);
 }
 
@@ -527,6 +554,10 @@ static int serve_line(struct rig *rig, const char *line)
     if (strcmp(word, "sessions") == 0)
         return argument[0] ? wait_sessions(rig, export, atoi(argument))
                            : sessions_of(rig, export);
+    if (strcmp(word, "more") == 0) {
+        rig_more(rig, (unsigned)atoi(argument));
+        return 0;
+    }
     if (strcmp(word, "crowd") == 0)
         return wait_crowd(rig, atoi(argument));
     if (strcmp(word, "allocations") == 0)

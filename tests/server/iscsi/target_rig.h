@@ -17,12 +17,15 @@
 enum { RIG_EXPORTS = 3, RIG_LOOPS = 2, RIG_BYTES = 16 << 20, RIG_DISKS_MS = 60000 };
 
 struct gate;
+struct backing;
 
 struct rig {
     struct loop *loops[RIG_LOOPS];
     pthread_t threads[RIG_LOOPS];
     struct iscsi_target *target;
     struct gate *gates[RIG_EXPORTS];
+    struct backing *more; /* of exports beside them, small and open to all */
+    unsigned more_count;
     uint16_t port, port6;
 };
 
@@ -37,6 +40,9 @@ void rig_stop(struct rig *rig); /* everything must come back */
 void rig_name(unsigned export, char name[SCSI_NAME_MAX]);
 struct iscsi_export rig_export(struct rig *rig, unsigned export);
 uint8_t *rig_bytes(struct rig *rig, unsigned export);
+
+/** Publishes @count more, once: rig_name(RIG_EXPORTS) and so on. */
+void rig_more(struct rig *rig, unsigned count);
 
 /** Runs the scene @name of @script ("scenarios"); its exit status. */
 int rig_scenario(struct rig *rig, const char *script, const char *name);
