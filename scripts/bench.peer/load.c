@@ -3,12 +3,13 @@
  *
  * What it costs itself thins out what it measures, on all sides alike. So it is frugal with
  * system calls: a turn is one poll, and what it reads asks for more in the same call of
- * iscsi_service(). The end and a target that hangs are the timer's to see: no turn reads a
- * clock.
+ * iscsi_service(); one read at a time waits in recv() itself. The end and a target that hangs
+ * are the timer's to see: no turn reads a clock.
  *
  * usage: load URL read|write random|sequential BYTES DEPTH SECONDS
  * prints: answers seconds */
 #include <errno.h>
+#include <fcntl.h>
 #include <iscsi/iscsi.h>
 #include <iscsi/scsi-lowlevel.h>
 #include <poll.h>
@@ -29,7 +30,7 @@ static volatile sig_atomic_t over;
 struct load {
     struct iscsi_context *iscsi;
     int lun;
-    bool write, random;
+    bool write, random, waits;
     uint32_t bytes;
     uint64_t places, next, state, answers;
     unsigned out;
@@ -100,12 +101,27 @@ static void command_send(struct command *command)
     load->out++;
 }
 
+/* One that reads one by one has nothing else to wait for, nor to send meanwhile (as a write
+ * that is asked for its data would): its socket blocks, once the first one is on its way. */
+static void wait_in_recv(struct load *load)
+{
+    int fd = iscsi_get_fd(load->iscsi);
+
+    if (iscsi_service(load->iscsi, POLLOUT) != 0)
+        fail(load, "the session is lost");
+    if (fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK) < 0)
+        fail(load, "fcntl");
+    load->waits = true;
+}
+
 static void serve(struct load *load)
 {
     struct pollfd wait = { .fd = iscsi_get_fd(load->iscsi),
         .events = (short)iscsi_which_events(load->iscsi) };
 
-    if (poll(&wait, 1, -1) < 0) {
+    if (load->waits) {
+        wait.revents = POLLIN;
+    } else if (poll(&wait, 1, -1) < 0) {
         if (errno != EINTR)
             fail(load, "poll");
         return;
@@ -190,6 +206,8 @@ int main(int argc, char **argv)
         memset(commands[i].iov.iov_base, i + 1, load.bytes);
         command_send(&commands[i]);
     }
+    if (depth == 1 && !load.write)
+        wait_in_recv(&load);
     alarm_start(end);
     while (!over)
         serve(&load);
