@@ -20,6 +20,7 @@ struct export_hand {
     struct export_hand *next;
     struct uuid id;
     bool taken, revives;
+    unsigned waiting; /* calls */
     struct instant since; /* taken */
     struct instant due; /* not taken: the revival waits until then */
 };
@@ -41,23 +42,24 @@ static struct export_hand **hand_find(struct service *service, const struct uuid
     return at;
 }
 
-/** Nobody has it. False: no memory. */
-static bool hand_make(struct service *service, const struct uuid *id, bool revives)
+/** One that is on the list. NULL: no memory. */
+static struct export_hand *hand_make(struct service *service, const struct uuid *id)
 {
     struct export_hand *hand = *hand_find(service, id);
 
-    if (!hand) {
-        hand = calloc(1, sizeof(*hand));
-        if (!hand)
-            return false;
-        hand->id = *id;
-        hand->next = service->export_hands;
-        service->export_hands = hand;
-    }
+    if (hand || !(hand = calloc(1, sizeof(*hand))))
+        return hand;
+    hand->id = *id;
+    hand->next = service->export_hands;
+    service->export_hands = hand;
+    return hand;
+}
+
+static void hand_close(struct export_hand *hand, bool revives)
+{
     hand->taken = true;
     hand->revives = revives;
     hand->since = clock_monotonic();
-    return true;
 }
 
 static void hand_free(struct export_hand **at)
@@ -68,56 +70,73 @@ static void hand_free(struct export_hand **at)
     free(hand);
 }
 
-/** Until nobody has it, or @until. True: nobody has. */
-static bool hand_wait(struct service *service, const struct uuid *id, bool cancel,
+/** Until nobody has it, or @until. Calls that wait come before the revival. */
+static void hand_wait(struct service *service, struct export_hand *hand, bool cancel,
         struct instant until)
 {
     const struct api_exporter *exporter = service->exporter;
-    const struct export_hand *hand;
 
-    while ((hand = *hand_find(service, id)) && hand->taken && !service->draining &&
+    hand->waiting++;
+    while (hand->taken && !service->draining &&
             !instant_reached(clock_monotonic(), until)) {
         struct instant next = until;
         struct timespec due;
 
         if (cancel && hand->revives && exporter && exporter->cancel) {
-            exporter->cancel(exporter->context, id);
+            exporter->cancel(exporter->context, &hand->id);
             next = instant_add_ms(clock_monotonic(), CANCEL_MS);
         }
         due = timespec_of(next.ns < until.ns ? next : until);
         (void)pthread_cond_timedwait(
                 &service->claims_free, &service->claims_lock, &due);
     }
-    return !hand || !hand->taken;
+    hand->waiting--;
 }
 
 /* -- calls ------------------------------------------------------------------------------------ */
 
+static void hand_refuse(struct call *call, bool memory)
+{
+    if (!memory) {
+        outcome_fail(call->outcome, API_INTERNAL, -1, "out of memory");
+        return;
+    }
+    outcome_fail(call->outcome, API_OVERLOADED, -1,
+            "The export is in other hands: another call changes it, or its element is "
+            "being opened. Ask again");
+    call->outcome->retry_after = RETRY_AFTER_S;
+}
+
 bool export_hand_take(struct call *call, const struct uuid *id, bool cancel)
 {
     struct service *service = call->service;
-    bool alone, made;
+    struct instant until = instant_add_ms(clock_monotonic(), PATIENCE_MS);
+    struct export_hand *hand;
+    bool idle = false;
 
     pthread_mutex_lock(&service->claims_lock);
-    alone = hand_wait(
-            service, id, cancel, instant_add_ms(clock_monotonic(), PATIENCE_MS));
-    made = alone && hand_make(service, id, false);
+    hand = hand_make(service, id);
+    if (hand) {
+        hand_wait(service, hand, cancel, until);
+        idle = !hand->taken;
+    }
+    if (idle)
+        hand_close(hand, false);
     pthread_mutex_unlock(&service->claims_lock);
-    if (made)
-        return true;
-    outcome_fail(call->outcome, alone ? API_INTERNAL : API_OVERLOADED, -1,
-            alone ? "out of memory"
-                  : "The export is in other hands: another call changes it, or its "
-                    "element is being opened. Ask again");
-    if (!alone)
-        call->outcome->retry_after = RETRY_AFTER_S;
-    return false;
+    if (!idle)
+        hand_refuse(call, hand != NULL);
+    return idle;
 }
 
 void export_hand_give(struct service *service, const struct uuid *id)
 {
+    struct export_hand **at;
+
     pthread_mutex_lock(&service->claims_lock);
-    hand_free(hand_find(service, id));
+    at = hand_find(service, id);
+    (*at)->taken = false;
+    if ((*at)->waiting == 0)
+        hand_free(at);
     pthread_cond_broadcast(&service->claims_free);
     pthread_mutex_unlock(&service->claims_lock);
 }
@@ -126,15 +145,17 @@ void export_hand_give(struct service *service, const struct uuid *id)
 
 bool export_hand_try(struct service *service, const struct uuid *id)
 {
-    const struct export_hand *hand;
-    bool taken = false;
+    struct export_hand *hand;
+    bool idle;
 
     pthread_mutex_lock(&service->claims_lock);
-    hand = *hand_find(service, id);
-    if (!hand || (!hand->taken && instant_reached(clock_monotonic(), hand->due)))
-        taken = hand_make(service, id, true);
+    hand = hand_make(service, id);
+    idle = hand && !hand->taken && hand->waiting == 0 &&
+            instant_reached(clock_monotonic(), hand->due);
+    if (idle)
+        hand_close(hand, true);
     pthread_mutex_unlock(&service->claims_lock);
-    return taken;
+    return idle;
 }
 
 void export_hand_rest(struct service *service, const struct uuid *id)
