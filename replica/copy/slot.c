@@ -42,13 +42,24 @@ static void slot_note(const struct slot *slot)
         sidecar_put(sidecar, offset + at, slot->digests[at / COPY_GRAIN]);
 }
 
+/* The piece may have waited for samples: its time says nothing of the way. */
+static bool slot_sampled(const struct slot *slot)
+{
+    const struct zero_choice *zeros = &slot->copy->zeros;
+
+    return slot->began.ns < zeros->since.ns ||
+            (zeros->asking &&
+                    (slot->copy->sample || zeros->costs[ZERO_BY_WRITE].count));
+}
+
 void slot_end(struct slot *slot)
 {
     struct copy *copy = slot->copy;
 
     if (!slot->failed) {
         slot_note(slot);
-        if (!slot->piece.source_zero && slot->piece.length == copy->piece_max)
+        if (!slot->piece.source_zero && slot->piece.length == copy->piece_max &&
+                !slot_sampled(slot))
             flow_note(&copy->flow, loop_now(copy->loop).ns - slot->began.ns);
         ledger_finish(&copy->ledger, slot->entry, slot->piece.length - slot->written,
                 slot->equal, slot->written);
