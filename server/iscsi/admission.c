@@ -90,33 +90,6 @@ bool admission_user(
     return found;
 }
 
-static bool may_see(const struct export *export, const struct login_result *who)
-{
-    if (export->state != EXPORT_SERVING || !export_allows(export, who->initiator))
-        return false;
-    if (who->session == LOGIN_NORMAL)
-        return strcmp(export->name, who->target) == 0;
-    return !export->grant->has_chap || strcmp(export->grant->chap.user, who->user) == 0;
-}
-
-bool admission_list(
-        void *context, unsigned index, char name[SCSI_NAME_MAX], char portal[64])
-{
-    struct session *session = context;
-    struct iscsi_target *target = session->connection->target;
-    const struct export *export;
-
-    pthread_mutex_lock(&target->lock);
-    for (export = target->exports; export; export = export->next)
-        if (may_see(export, &session->terms) && index-- == 0)
-            break;
-    if (export)
-        memcpy(name, export->name, SCSI_NAME_MAX);
-    pthread_mutex_unlock(&target->lock);
-    (void)snprintf(portal, 64, "%.60s,1", session->connection->portal);
-    return export != NULL;
-}
-
 /* -- failures ------------------------------------------------------------------------------ */
 
 /* Whoever guessed at credentials that are not in force any more begins anew: new ones of an

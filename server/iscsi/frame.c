@@ -189,19 +189,20 @@ static void make_scsi_response(struct task *task, struct frame *frame)
     }
 }
 
-/* Text goes on in the next answer when the peer takes less of it at once. */
+/* As much as the peer takes at once: RFC 7143 11.11.1, 11.11.2. */
 static void make_text_response(struct session *session, struct frame *frame)
 {
+    struct question *question = &session->question;
     uint32_t most = session->terms.terms.send_max & ~UINT32_C(3);
-    uint32_t length = session->text_length - session->text_at;
+    uint32_t length = question->length - question->at;
 
-    be32_put(frame->header + 20, session->text_ttt);
-    if (length > most) {
+    be32_put(frame->header + 20, question->ttt);
+    if (question->ttt != PDU_NO_TAG)
+        frame->header[1] = question->goes_on ? PDU_CONTINUE : 0;
+    if (length > most)
         length = most;
-        frame->header[1] = 0;
-    }
-    frame_data(frame, session->text->bytes + session->text_at, length);
-    session->text_at += length;
+    frame_data(frame, question->buffer->bytes + question->at, length);
+    question->at += length;
 }
 
 static enum pdu_opcode answer_opcode(const struct task *task)

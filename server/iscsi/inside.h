@@ -44,7 +44,6 @@ enum {
     NOTICES = 8, /* PDUs that answer no task: Reject, NOP-In, async message */
     FRAMES = 64, /* PDUs made and not wholly sent */
     RECEIVE_BUFFER = 64 << 10, /* bytes */
-    TEXT_ANSWER = 64 << 10, /* bytes of one in full feature phase */
     TICK_MS = 250, /* how often deadlines are looked at */
     STUCK_MS = 30 * 1000, /* of a PDU, of owed data, of a hole, of our output */
     FULL_MS = 1000, /* an immediate command waits for a buffer, then TASK SET FULL */
@@ -135,6 +134,18 @@ struct notice {
     uint8_t length;
 };
 
+/* A Text request, and what of its answer is not told yet. */
+struct question {
+    struct buffer *buffer; /* a part of the answer, NULL: none */
+    uint32_t length, at; /* of it, bytes; made into PDUs */
+    struct login_list list; /* wanted: more parts follow */
+    uint64_t before; /* the serial of the last export that was told */
+    uint32_t ttt; /* by which the peer asks on, PDU_NO_TAG: all is told */
+    bool busy; /* it is being answered */
+    bool final; /* the peer has nothing to say behind it */
+    bool goes_on; /* this answer is not the last of it */
+};
+
 struct session {
     struct connection *connection;
     struct export *export; /* NULL: discovery */
@@ -159,10 +170,7 @@ struct session {
     unsigned late_next;
     uint32_t ping; /* TTT of the NOP-In that is out, PDU_NO_TAG: none */
     uint32_t pings;
-    struct buffer *text; /* an answer that takes several PDUs, or one */
-    uint32_t text_length, text_at;
-    uint32_t text_ttt; /* by which the peer asks on, PDU_NO_TAG: all is told */
-    bool text_busy; /* a Text request is being answered */
+    struct question question;
     struct task *leaving; /* the Logout to be answered at the end */
     struct task tasks[TASKS];
 };
@@ -410,9 +418,6 @@ void admission_failed(void *context, const char *initiator);
 uint16_t admission_enter(struct connection *connection);
 /** Those who wait for older sessions of this export to end. On its loop. */
 void admission_retry(struct export *export);
-/** For SendTargets; @context: the session. */
-bool admission_list(
-        void *context, unsigned index, char name[SCSI_NAME_MAX], char portal[64]);
 
 /* -- roster.c: the sessions of exports --------------------------------------------------- */
 
@@ -519,6 +524,15 @@ void task_state_set(struct task *task, enum task_state state);
 enum verdict session_header(struct connection *connection);
 /** The whole PDU came. */
 void session_payload(struct connection *connection, bool damaged);
+
+/* -- question.c: Text requests ----------------------------------------------------------- */
+
+/** The header of one came. True: it is rejected, for @reason, and what is asked goes on. */
+bool question_fails(const struct connection *connection, enum pdu_reject *reason);
+void question_begin(struct session *session, const uint8_t *header); /* it has a task */
+void question_start(struct task *task);
+void question_answered(struct session *session); /* its answer has left */
+void question_forget(struct session *session);
 
 /* -- command.c: SCSI commands ------------------------------------------------------------ */
 

@@ -115,18 +115,21 @@ const char *login_initiator(const struct login *login);
 
 /* -- text in full feature phase (send_targets.c)------------------------------------------ */
 
+/** Targets that a Text request asks for. */
+struct login_list {
+    bool wanted;
+    char name[SCSI_NAME_MAX]; /* this one, if it may be seen; "" all that may */
+};
+
 /**
  * A Text request's data in a session: SendTargets (RFC 7143 appendix C), and keys that may be
- * declared again (MaxRecvDataSegmentLength, which sets @terms->send_max). @each is asked for
- * the targets: fills name and portal text for index 0, 1, ...; false: no more. Returns the
- * length of the answer in @answer (room @room), or -1: a protocol error, or more than fits. A
- * target of several portals comes once for each, one after another; @portal is the whole value
- * of TargetAddress, "address:port,group".
+ * declared again (MaxRecvDataSegmentLength, which sets @terms->send_max). Returns the length of
+ * the answer in @answer (room @room), or -1: a protocol error, or more than fits; 64 keys of
+ * ours and NotUnderstood for others fit in 8 KiB. What @list then wants is the caller's to
+ * write behind it: TargetName, and TargetAddress ("address:port,group") of each portal.
  */
-typedef bool login_target_f(
-        void *context, unsigned index, char name[SCSI_NAME_MAX], char portal[64]);
 int login_text(const uint8_t *data, size_t length, enum login_session session,
-        const char *own_target, struct login_terms *terms, login_target_f *each,
-        void *context, uint8_t *answer, size_t room);
+        const char *own_target, struct login_terms *terms, struct login_list *list,
+        uint8_t *answer, size_t room);
 
 #endif

@@ -35,7 +35,7 @@ enum pdu_opcode {
     PDU_REJECT = 0x3f
 };
 
-enum pdu_bits { PDU_IMMEDIATE = 0x40, PDU_FINAL = 0x80 };
+enum pdu_bits { PDU_IMMEDIATE = 0x40, PDU_FINAL = 0x80, PDU_CONTINUE = 0x40 };
 
 enum pdu_reject { /* RFC 7143 11.17.1 */
     PDU_REJECT_DATA_DIGEST = 0x02,

@@ -65,31 +65,6 @@ static enum verdict pong_header(struct connection *connection)
     return TAKE;
 }
 
-/* Why a Text request is rejected: it has no task then, and another one goes on untouched. */
-static bool text_fails(struct connection *connection, enum pdu_reject *reason)
-{
-    struct session *session = connection->session;
-    const uint8_t *header = connection->in.header;
-    uint32_t ttt = pdu_ttt(header);
-
-    if (header[1] & 0x40 || !pdu_final(header))
-        *reason = PDU_REJECT_NOT_SUPPORTED; /* questions in pieces: too long for us */
-    else if (session->text_busy || connection->in.length > LOGIN_DATA_MAX)
-        *reason = PDU_REJECT_PROTOCOL;
-    else if (ttt != PDU_NO_TAG && (!session->text || ttt != session->text_ttt))
-        *reason = PDU_REJECT_INVALID_FIELD;
-    else
-        return false;
-    return true;
-}
-
-static void text_begins(struct session *session, const uint8_t *header)
-{
-    if (pdu_ttt(header) == PDU_NO_TAG)
-        session->text_ttt = PDU_NO_TAG;
-    session->text_busy = true;
-}
-
 /* A PDU with a command number (or an immediate one) that asks for an answer. */
 static enum verdict request_header(struct connection *connection)
 {
@@ -114,12 +89,12 @@ static enum verdict request_header(struct connection *connection)
         return refuse(connection, PDU_REJECT_INVALID_FIELD);
     if (task_find(session, pdu_itt(header)))
         return refuse(connection, PDU_REJECT_TASK_IN_PROGRESS);
-    if (pdu_opcode(header) == PDU_TEXT && text_fails(connection, &reason))
+    if (pdu_opcode(header) == PDU_TEXT && question_fails(connection, &reason))
         return refuse(connection, reason);
     if (pdu_opcode(header) == PDU_SCSI_COMMAND && command_fails(connection, &verdict))
         return verdict;
     if (pdu_opcode(header) == PDU_TEXT)
-        text_begins(session, header);
+        question_begin(session, header);
     task = session_task(session, header);
     connection->in.began = task;
     if (task->opcode != PDU_SCSI_COMMAND)
@@ -187,7 +162,7 @@ void session_payload(struct connection *connection, bool damaged)
         task->in_length = in->length;
         task->quiet = damaged; /* as if it had not come: RFC 7143 7.8 */
         if (damaged && task->opcode == PDU_TEXT)
-            session->text_busy = false;
+            session->question.busy = false;
     } else if (task) {
         dataout_first(task, in->length, damaged);
     }

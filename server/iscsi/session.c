@@ -126,15 +126,8 @@ void task_answer(struct task *task)
 
 void task_sent(struct task *task)
 {
-    struct session *session = task->session;
-
-    if (task->opcode == PDU_TEXT) {
-        session->text_busy = false;
-        if (session->text && session->text_at == session->text_length) {
-            buffer_give(session->text);
-            session->text = NULL;
-        }
-    }
+    if (task->opcode == PDU_TEXT)
+        question_answered(task->session);
     task_free(task);
 }
 
@@ -246,35 +239,6 @@ void session_ask_logout(struct session *session, unsigned ms)
     connection_ask(session->connection);
 }
 
-static void text_start(struct task *task)
-{
-    struct session *session = task->session;
-    struct connection *connection = session->connection;
-    int length = 0;
-
-    if (session->text_ttt == PDU_NO_TAG || !session->text) { /* a new question */
-        session->text_at = session->text_length = 0;
-        if (!session->text)
-            session->text = buffer_take(connection->hall->buffers, TEXT_ANSWER);
-        if (session->text)
-            length = login_text(task->in ? task->in->bytes : NULL, task->in_length,
-                    session->terms.session, session->terms.target,
-                    &session->terms.terms, admission_list, session,
-                    session->text->bytes, TEXT_ANSWER);
-        if (!session->text || length < 0) {
-            const char *why = session->text ? "bad text" : "no buffer";
-            task_free(task); /* it has no answer, and nobody else ends it */
-            connection_finish(connection, why);
-            return;
-        }
-        session->text_length = (uint32_t)length;
-    }
-    session->text_ttt = PDU_NO_TAG;
-    if (session->text_length - session->text_at > (session->terms.terms.send_max & ~3u))
-        session->text_ttt = ++session->pings & 0x7fffffff;
-    task_answer(task);
-}
-
 static void logout_answer(struct session *session)
 {
     struct task *task = session->leaving;
@@ -324,7 +288,7 @@ void request_start(struct task *task)
         break;
     case PDU_TEXT:
         task_state_set(task, TASK_RUNNING);
-        text_start(task);
+        question_start(task);
         break;
     case PDU_LOGOUT:
         task_state_set(task, TASK_RUNNING);
@@ -354,7 +318,7 @@ struct session *session_create(
     session->expcmdsn = result->cmdsn;
     session->maxcmdsn = result->cmdsn + CREDITS - 1;
     session->statsn = result->statsn;
-    session->ping = session->text_ttt = PDU_NO_TAG;
+    session->ping = session->question.ttt = PDU_NO_TAG;
     memset(session->late, 0xff, sizeof session->late);
     for (unsigned i = TASKS; i-- > 0;) {
         struct task *task = &session->tasks[i];
@@ -434,8 +398,7 @@ void session_settle(struct session *session)
 void session_destroy(struct session *session)
 {
     check(session->busy == 0);
-    if (session->text)
-        buffer_give(session->text);
+    question_forget(session);
     if (session->nexus_open)
         scsi_nexus_close(&session->nexus);
     roster_leave(session);

@@ -119,6 +119,79 @@ def many_disks():
     nobody()
 
 
+def ask_on(session, answer, itt, flags=FINAL):
+    session.send(Pdu(TEXT, flags, itt=itt, ttt=answer["ttt"], cmdsn=session.number(),
+                     expstatsn=session.expstatsn))
+    return session.expect(TEXT_RESPONSE, itt)
+
+
+def targets_of(whole):
+    """The names, each with its address behind it."""
+    parts = [part for part in whole.decode().split("\0") if part]
+    assert whole.endswith(b"\0") and len(parts) % 2 == 0
+    assert set(parts[1::2]) == {f"TargetAddress=127.0.0.1:{scenarios.PORT},1"}, parts[1::2]
+    return [part.partition("TargetName=")[2] for part in parts[::2]]
+
+
+def many_targets():
+    """A list of any length, in pieces of any size, also when it is longer than the buffer that
+    it is told from; what comes and goes does not disturb it."""
+    assert ask("more 0 3000") == 0
+    wanted = {OPEN} | {BASE % (4 + n) for n in range(3000)}
+    for size in (262144, 8192, 512):
+        session = enter(None, MaxRecvDataSegmentLength=str(size))
+        pdu = session.send_targets()
+        session.send(pdu)
+        answer = session.expect(TEXT_RESPONSE, pdu["itt"])
+        whole, pieces = answer.data, 1
+        if size == 8192:
+            assert ask("withdraw 0 60000") == 0 and ask("publish 0") == 0  # the newest now
+        while not answer.flags & FINAL:
+            assert answer.flags == 0x40 and answer["ttt"] != NO_TAG
+            answer = ask_on(session, answer, pdu["itt"])
+            assert len(answer.data) <= size
+            whole, pieces = whole + answer.data, pieces + 1
+        names = targets_of(whole)
+        assert answer["ttt"] == NO_TAG and len(names) == len(set(names))
+        assert set(names) == (wanted - {OPEN} if size == 8192 else wanted), len(names)
+        assert pieces <= len(whole) // size + 3, pieces
+        session.close()
+    one = enter(None)
+    pdu = one.send_targets(BASE % 1000)
+    one.send(pdu)
+    assert targets_of(one.expect(TEXT_RESPONSE, pdu["itt"]).data) == [BASE % 1000]
+
+
+def asking_on():
+    """Half an answer is kept for who asks on with its tag and nothing else; a new question
+    forgets it; who may have more to say has the last word."""
+    ask("more 0 20")
+    session = enter(None, MaxRecvDataSegmentLength="512")
+    pdu = session.send_targets()
+    session.send(pdu)
+    first = session.expect(TEXT_RESPONSE, pdu["itt"])
+    session.send(session.send_targets(None, ttt=first["ttt"] + 1))
+    assert session.expect(REJECT).response == 9
+    session.send(session.send_targets("All", ttt=first["ttt"]))
+    assert session.expect(REJECT).response == 9
+    session.send(session.send_targets(BASE % 10))
+    assert targets_of(session.expect(TEXT_RESPONSE).data) == [BASE % 10]
+    session.send(session.send_targets(None, ttt=first["ttt"]))
+    assert session.expect(REJECT).response == 9
+    session.send(pdu := session.send_targets())
+    answer = session.expect(TEXT_RESPONSE, pdu["itt"])
+    whole = answer.data
+    while answer.flags:
+        answer = ask_on(session, answer, pdu["itt"], flags=0)
+        whole += answer.data
+        assert not answer.flags & FINAL and answer["ttt"] != NO_TAG
+    assert len(targets_of(whole)) == 21
+    answer = ask_on(session, answer, pdu["itt"])
+    assert answer.flags == FINAL and answer["ttt"] == NO_TAG and not answer.data
+    session.close()
+    nobody()
+
+
 # -- anything -------------------------------------------------------------------------------------
 
 WORDS = ("SendTargets=All", "SendTargets=", "SendTargets=" + OPEN, "SendTargets=no name",

@@ -42,27 +42,20 @@ static void step_check(const struct login_rig *rig, enum login_next next)
             (rig->result.target[0] != 0) == (rig->result.session == LOGIN_NORMAL));
 }
 
-static bool one_target(
-        void *context, unsigned index, char name[SCSI_NAME_MAX], char portal[64])
-{
-    (void)context;
-    strcpy(name, "iqn.2026-11.org.example:disk");
-    strcpy(portal, "127.0.0.1:3260,1");
-    return index < 3;
-}
-
 /** The rest as text of the session. */
 static void text_try(
         const struct login_rig *rig, const uint8_t *bytes, size_t length, size_t room)
 {
     uint8_t *copy = malloc(length + 1), *answer = malloc(room + 1);
     struct login_terms terms = rig->result.terms;
+    struct login_list list;
     int answered;
 
     must(copy && answer);
     memcpy(copy, bytes, length);
     answered = login_text(copy, length, rig->result.session, rig->result.target, &terms,
-            one_target, NULL, answer, room);
+            &list, answer, room);
+    must(memchr(list.name, 0, sizeof list.name) != NULL);
     must(answered >= -1 && answered <= (int)room && terms.send_max >= 512);
     free(copy);
     free(answer);

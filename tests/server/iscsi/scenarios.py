@@ -238,7 +238,9 @@ def text_in_pieces():
         whole += answer.data
         if answer.flags & FINAL:
             break
+        assert answer.flags == 0x40 and answer["ttt"] != NO_TAG, answer
         session.send(session.send_targets(None, ttt=answer["ttt"], itt=pdu["itt"]))
+    assert answer["ttt"] == NO_TAG
     assert whole.count(b"TargetName=") == 2, whole
     session.send(session.send_targets(None, ttt=0x1234))
     assert session.expect(REJECT).response == 9

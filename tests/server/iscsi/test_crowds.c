@@ -15,6 +15,8 @@
 SCENE(bad_texts)
 SCENE(anything)
 SCENE(strangers_who_discover)
+SCENE(many_targets)
+SCENE(asking_on)
 
 /* Who refused it is not on the wire: the log says which limit it was. */
 Test(iscsi_crowds, many_disks)

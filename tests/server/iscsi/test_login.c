@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "server/iscsi/text.h"
 #include "tests/server/iscsi/login_rig.h"
 
 #define RESPONSE                                                                       \
@@ -604,25 +605,12 @@ Test(login, a_zero_length_data_pointer_may_be_null)
 
 /* -- text in full feature phase ---------------------------------------------------------- */
 
-static bool list(
-        void *context, unsigned index, char name[SCSI_NAME_MAX], char portal[64])
-{
-    static const char *const names[] = { "iqn.2026-11.org.example:a",
-        "iqn.2026-11.org.example:a", "iqn.2026-11.org.example:b" };
-
-    (void)context;
-    if (index >= 3)
-        return false;
-    strcpy(name, names[index]);
-    sprintf(portal, "127.0.0.1:%u,1", 3260 + index);
-    return true;
-}
-
-/** The answer with '|' for NUL, or "!". */
+/** The answer with '|' for NUL, or "!"; behind it what is to be listed: "<name>", "<>" all. */
 static const char *ask(enum login_session session, const char *text, size_t room,
         struct login_terms *terms)
 {
     static char answer[1000];
+    struct login_list list;
     char bytes[1000];
     int length;
 
@@ -631,32 +619,34 @@ static const char *ask(enum login_session session, const char *text, size_t room
         if (*at == '|')
             *at = 0;
     length = login_text((uint8_t *)bytes, strlen(text), session,
-            session == LOGIN_NORMAL ? "iqn.2026-11.org.example:b" : "", terms, list,
-            NULL, (uint8_t *)answer, room);
+            session == LOGIN_NORMAL ? "iqn.2026-11.org.example:b" : "", terms, &list,
+            (uint8_t *)answer, room);
     if (length < 0)
         return "!";
     for (int i = 0; i < length; i++)
         if (!answer[i])
             answer[i] = '|';
     answer[length] = 0;
+    if (list.wanted)
+        sprintf(answer + length, "<%s>", list.name);
     return answer;
 }
 
-#define LIST_A                                                                         \
-    "TargetName=iqn.2026-11.org.example:a|TargetAddress=127.0.0.1:3260,1|"             \
-    "TargetAddress=127.0.0.1:3261,1|"
-#define LIST_B "TargetName=iqn.2026-11.org.example:b|TargetAddress=127.0.0.1:3262,1|"
+#define LIST_A "<iqn.2026-11.org.example:a>"
+#define LIST_B "<iqn.2026-11.org.example:b>"
 
 Test(targets, are_told_as_appendix_c_says)
 {
     static const struct {
         const char *text, *discovery, *normal;
     } rows[] = {
-        { "SendTargets=All|", LIST_A LIST_B, "SendTargets=Reject|" },
+        { "SendTargets=All|", "<>", "SendTargets=Reject|" },
         { "SendTargets=|", "SendTargets=Reject|", LIST_B },
         { "SendTargets=iqn.2026-11.org.example:B|", LIST_B, LIST_B },
         { "SendTargets=iqn.2026-11.org.example:a|", LIST_A, "" },
-        { "SendTargets=iqn.2026-11.org.example:c|", "", "" },
+        { "SendTargets=iqn.2026-11.org.example:c|", "<iqn.2026-11.org.example:c>", "" },
+        { "X-a=1|SendTargets=All|", "X-a=NotUnderstood|<>",
+                "X-a=NotUnderstood|SendTargets=Reject|" },
         { "SendTargets=all|", "SendTargets=Reject|", "SendTargets=Reject|" },
         { "", "", "" },
         { "InitiatorAlias=me|", "", "" },
@@ -680,10 +670,28 @@ Test(targets, are_told_as_appendix_c_says)
 
 Test(targets, an_answer_fits_or_is_none)
 {
+    static const char said[] = "X-a=NotUnderstood|HeaderDigest=Reject|";
     struct login_terms terms = { .send_max = 1 };
-    size_t length = strlen(LIST_A LIST_B);
+    size_t length = strlen(said);
 
-    expect_str(ask(LOGIN_DISCOVERY, "SendTargets=All|", length, &terms), LIST_A LIST_B);
+    expect_str(ask(LOGIN_DISCOVERY, "X-a=1|HeaderDigest=None|", length, &terms), said);
     for (size_t room = 0; room < length; room++)
-        expect_str(ask(LOGIN_DISCOVERY, "SendTargets=All|", room, &terms), "!");
+        expect_str(ask(LOGIN_DISCOVERY, "X-a=1|HeaderDigest=None|", room, &terms), "!");
+}
+
+/* What a normal session has for an answer is 8 KiB: nothing that it may ask needs more. */
+Test(targets, the_longest_answer_fits_a_small_buffer)
+{
+    static char text[8192], answer[8192];
+    struct login_terms terms = { .send_max = 1 };
+    struct login_list list;
+    size_t length = 0;
+
+    for (int i = 0; i < TEXT_PAIRS_MAX - 1; i++)
+        length += (size_t)sprintf(text + length, "X-%061d=1", i) + 1;
+    length += (size_t)sprintf(text + length, "SendTargets=") + 1;
+    expect(login_text((uint8_t *)text, length, LOGIN_NORMAL,
+                   "iqn.2026-11.org.example:b", &terms, &list, (uint8_t *)answer,
+                   sizeof answer) > 0);
+    expect(list.wanted);
 }

@@ -7,7 +7,7 @@
 #include "tests/support/directory.h"
 #include "tests/support/expect.h"
 
-enum { SECONDS = 120, ROOM = 1 << 16 };
+enum { SECONDS = 120, ROOM = 1 << 20, MANY = 2000 };
 
 static char output[ROOM];
 
@@ -68,6 +68,18 @@ Test(iscsi_strangers, tools_find_and_ask)
         expect_said("DIRECT_ACCESS", true);
         expect_eq(tool("iscsi-readcapacity16", url(0, "", v6, "")), 0);
         expect_said("16777216", true);
+    }
+}
+
+Test(iscsi_strangers, tools_find_many)
+{
+    char name[SCSI_NAME_MAX];
+
+    rig_more(rig, MANY);
+    expect_eq(tool("iscsi-ls", url(DISCOVERY, "", false, "")), 0);
+    for (unsigned i = 0; i < MANY; i++) {
+        rig_name(RIG_EXPORTS + i, name);
+        expect_said(name, true);
     }
 }
 
