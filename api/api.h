@@ -137,6 +137,7 @@ struct api_export {
     size_t initiator_count;
     const struct block_chap *chap; /* NULL: no login is asked for */
     bool read_only;
+    bool resumed; /* hosts wrote it before: some of that may still be under way */
     const uint8_t *kept; /* what service_keep() got before */
     size_t kept_length;
 };

@@ -444,6 +444,8 @@ static bool put_work(struct clerk_turn *turn, void *context)
     work->row.revision = work->found ? work->before.revision + 1 : 1;
     work->row.created = work->found ? work->before.created : turn->now;
     turn_put(turn, STORE_EXPORT, &work->row);
+    if (!work->row.read_only)
+        export_written_note(turn, &work->element);
     work->element.revision++;
     turn_put(turn, STORE_ELEMENT, &work->element);
     if ((changed = writer_create()))

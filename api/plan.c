@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "api/service.h"
+#include "api/exports.h"
 
 /** A pipe's limit is for all that go over it; its credentials are for the far side: the
     pair's target. */
@@ -100,5 +100,7 @@ bool plan_build(struct clerk_turn *turn, const struct store_replica *replica,
     plan->resumed = replica->scan_started != 0; /* a scan that never told its end */
     if (job)
         plan_counters(plan, job);
+    if (!plan->resumed)
+        plan->resumed = export_written_before(turn->reader, &plan->target);
     return true;
 }

@@ -35,6 +35,7 @@ struct served {
     } state; /* under the lock */
     bool cancelled; /* under the lock: nobody wants what is opening */
     bool was_open; /* under the lock: hosts may have written */
+    bool resumed; /* constant */
     struct engine_handle *handle;
     struct scsi_backing backing;
     struct scsi_opening *opening; /* under way, on the handle's loop */
@@ -75,7 +76,8 @@ static void served_open(void *context, struct scsi_opening *opening, bool again)
 
     check(!served->opening);
     served->opening = opening;
-    engine_handle_open(served->handle, again, served_opened, served);
+    /* A life before this one, or an opening that was given up, may have left writes. */
+    engine_handle_open(served->handle, again || served->resumed, served_opened, served);
 }
 
 static void kept_run(struct loop_task *task)
@@ -126,6 +128,7 @@ static struct served *served_make(
     }
     served->exports = exports;
     served->id = export->id;
+    served->resumed = export->resumed;
     served->loop = engine_loop(service_engine(exports->service), served->at);
     served->kept_task.run = kept_run;
     served->backing = (struct scsi_backing){

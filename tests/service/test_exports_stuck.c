@@ -319,3 +319,67 @@ Test(exports_stuck, a_stop_leaves_what_is_still_used)
     scsi_free_scsi_task(task);
     stuck_close(&stuck);
 }
+
+/* -- the barrier -------------------------------------------------------------------------------- */
+
+/** An element whose far side refuses the reset that is the barrier. */
+static void resetless_make(struct house *house, struct hostile *hostile,
+        const char *name, char id[WORLD_ID])
+{
+    static const char *const rules[] = { "tmf:response=5", NULL };
+    json_t *made;
+
+    hostile_start(hostile, rules);
+    made = world_call(&house->world, 201, "POST", "/elements",
+            "{\"Type\":\"StorageVolume\",\"ElementName\":\"%s\",\"Address\":"
+            "\"iscsi://127.0.0.1:%u/iqn.2026-11.example:%s/0\"}",
+            name, hostile->port, name);
+    snprintf(id, WORLD_ID, "%s", text_of(made, "Id"));
+    json_decref(made);
+}
+
+/** How the job of the first copy onto it has ended. The caller's. */
+static json_t *copied_onto(struct house *house, const char *source, const char *id)
+{
+    char path[WORLD_PATH];
+    json_t *answer, *job;
+
+    snprintf(path, sizeof(path), "/replicas/%s/attach", id);
+    answer = world_call(&house->world, 202, "POST", path,
+            "{\"SourceElement\":\"%s\",\"CopyType\":5}", source);
+    job = job_end(&house->world, text_of(answer, "Job"), 120);
+    json_decref(answer);
+    return job;
+}
+
+Test(exports_stuck, who_writes_after_hosts_opens_with_a_barrier)
+{
+    char exported[WORLD_ID], untouched[WORLD_ID], source[WORLD_ID], path[WORLD_PATH];
+    struct hostile one, two;
+    struct house house;
+    json_t *job;
+
+    house_open(&house, NULL);
+    volume_make(&house, MIB / 4, source); /* no more than that far side takes at once */
+    resetless_make(&house, &one, "one", untouched);
+    job = copied_onto(&house, source, untouched);
+    cr_assert(strcmp(text_of(job, "JobStateName"), "Completed") == 0, "%s",
+            text_of(job, "ErrorDescription"));
+    json_decref(job);
+    snprintf(path, sizeof(path), "/elements/%s", untouched); /* they look alike */
+    json_decref(world_call(&house.world, 200, "DELETE", path, NULL));
+    resetless_make(&house, &two, "two", exported);
+    export_put(&house, 201, exported, ALL); /* the first: there is nothing to fence */
+    house_kill(&house);
+    log_wait(&house, "logical unit reset"); /* it is not trusted without one */
+    snprintf(path, sizeof(path), "/elements/%s/export", exported);
+    json_decref(world_call(&house.world, 204, "DELETE", path, NULL));
+    job = copied_onto(&house, source, exported);
+    expect_str(text_of(job, "JobStateName"), "Exception");
+    cr_assert(strstr(text_of(job, "ErrorDescription"), "logical unit reset"), "%s",
+            text_of(job, "ErrorDescription"));
+    json_decref(job);
+    house_close(&house);
+    hostile_stop(&one);
+    hostile_stop(&two);
+}
