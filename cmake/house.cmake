@@ -19,6 +19,14 @@ if(REPLICAD_HARDEN)
     add_link_options(-pie -Wl,-z,relro,-z,now,-z,noexecstack)
 endif()
 
+# Calls between the rooms are many and short: a command crosses some fifty functions.
+option(REPLICAD_LTO "optimise across files, where the compiler can" OFF)
+if(REPLICAD_LTO)
+    include(CheckIPOSupported)
+    check_ipo_supported(RESULT REPLICAD_LTO_WORKS LANGUAGES C)
+    set(CMAKE_INTERPROCEDURAL_OPTIMIZATION ${REPLICAD_LTO_WORKS})
+endif()
+
 set(REPLICAD_SANITIZE "" CACHE STRING "-fsanitize= list, for the asan and tsan presets")
 if(REPLICAD_SANITIZE)
     add_compile_options(-fsanitize=${REPLICAD_SANITIZE} -fno-sanitize-recover=all
