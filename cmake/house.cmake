@@ -13,9 +13,17 @@ include_directories(${PROJECT_SOURCE_DIR})
 
 option(REPLICAD_HARDEN "hardening flags of the release build" OFF)
 if(REPLICAD_HARDEN)
-    add_compile_options(-fstack-protector-strong -fstack-clash-protection
-        -fcf-protection=full -ftrivial-auto-var-init=zero -U_FORTIFY_SOURCE
-        -D_FORTIFY_SOURCE=2 -fPIE)
+    include(CheckCCompilerFlag)
+    add_compile_options(-fstack-protector-strong -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2
+        -fPIE)
+    # Not every compiler and processor has these.
+    foreach(flag stack-clash-protection cf-protection=full trivial-auto-var-init=zero)
+        string(MAKE_C_IDENTIFIER REPLICAD_HAS_${flag} known)
+        check_c_compiler_flag(-f${flag} ${known})
+        if(${known})
+            add_compile_options(-f${flag})
+        endif()
+    endforeach()
     add_link_options(-pie -Wl,-z,relro,-z,now,-z,noexecstack)
 endif()
 
