@@ -3,6 +3,7 @@
 The load is scripts/bench.peer/load.c (libiscsi) and, once, iscsi-perf. The client takes most
 of a CPU, so it bounds what a fast target can show; CPU a request is of the target alone.
 """
+import contextlib
 import os
 import re
 import statistics
@@ -43,7 +44,8 @@ def perf(server, url):
 
 def pin(process, cpus):
     for thread in os.listdir(f"/proc/{process.pid}/task"):
-        os.sched_setaffinity(int(thread), cpus)
+        with contextlib.suppress(ProcessLookupError):  # it may end meanwhile
+            os.sched_setaffinity(int(thread), cpus)
 
 
 class Sides:
