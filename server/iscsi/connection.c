@@ -18,7 +18,7 @@
 #include "replica/base/scope.h"
 #include "server/iscsi/inside.h"
 
-enum { MISSES = 6 }; /* reads in vain in a row: 2^6 flushes it is left alone at most */
+enum { MISSES = 6 }; /* in a row that count: 2^6 - 1 flushes it is left alone at most */
 
 #define BIT(state) (UINT64_C(1) << CONNECTION_##state)
 static const struct fsm_state connection_states[CONNECTION_STATES] = {
@@ -358,9 +358,9 @@ bool connection_read(struct connection *connection)
 
 /* On a busy CPU the peer may run as soon as it has our answer, before we go on. When it asks
    one thing at a time, the next is then here, and a poll would only say so. In vain it costs
-   a system call, so after that it is left alone: for a flush at first, twice as long each time
-   in a row; on a CPU of its own a peer is never that fast. One that asks for more at once is
-   not read early, or its batches, and our sends, would become smaller. */
+   a system call, so after some in a row it is left alone, twice as long each time; on a CPU of
+   its own a peer is never that fast. One that asks for more at once is not read early, or its
+   batches, and our sends, would become smaller. */
 void connection_read_on(struct connection *connection)
 {
     struct receive *in = &connection->in;
