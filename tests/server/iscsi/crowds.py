@@ -156,6 +156,17 @@ def many_targets():
         assert set(names) == (wanted - {OPEN} if size == 8192 else wanted), len(names)
         assert pieces <= len(whole) // size + 3, pieces
         session.close()
+    for length in (10, 36, 62):  # whatever is left at the buffer's end, a target is told whole
+        session = enter(None)
+        pdu = text_pdu(session, b"X" * length + b"=1\0SendTargets=All\0")
+        session.send(pdu)
+        answer = session.expect(TEXT_RESPONSE, pdu["itt"])
+        said, whole = b"X" * length + b"=NotUnderstood\0", answer.data
+        while not answer.flags & FINAL:
+            answer = ask_on(session, answer, pdu["itt"])
+            whole += answer.data
+        assert whole.startswith(said) and set(targets_of(whole[len(said):])) == wanted
+        session.close()
     one = enter(None)
     pdu = one.send_targets(BASE % 1000)
     one.send(pdu)

@@ -228,6 +228,7 @@ def discovery():
 def text_in_pieces():
     """An answer longer than the peer takes at once."""
     ask("change 2 *")
+    ask("more 0 6")
     session = enter(None, MaxRecvDataSegmentLength="512")
     whole = b""
     pdu = session.send_targets()
@@ -241,7 +242,7 @@ def text_in_pieces():
         assert answer.flags == 0x40 and answer["ttt"] != NO_TAG, answer
         session.send(session.send_targets(None, ttt=answer["ttt"], itt=pdu["itt"]))
     assert answer["ttt"] == NO_TAG
-    assert whole.count(b"TargetName=") == 2, whole
+    assert whole.count(b"TargetName=") == 8, whole
     session.send(session.send_targets(None, ttt=0x1234))
     assert session.expect(REJECT).response == 9
 
