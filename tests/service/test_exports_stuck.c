@@ -383,3 +383,48 @@ Test(exports_stuck, who_writes_after_hosts_opens_with_a_barrier)
     hostile_stop(&one);
     hostile_stop(&two);
 }
+
+/* -- kill -9 after each answer ------------------------------------------------------------------ */
+
+/** Is the export, after a kill, as the last answer said? */
+static void outlives(struct stuck *stuck, bool read_only)
+{
+    json_t *export;
+
+    house_kill(&stuck->ours);
+    export = export_get(&stuck->ours, stuck->lun);
+    expect_eq(json_is_true(json_object_get(export, "ReadOnly")), read_only);
+    json_decref(export);
+}
+
+Test(exports_stuck, what_was_answered_outlives_the_process)
+{
+    static const char *const options[] = { "--io-timeout", "100", NULL };
+    struct iscsi_context *host;
+    struct scsi_task *task;
+    struct stuck stuck;
+    bool came = false;
+
+    stuck_open(&stuck, options); /* 201 */
+    outlives(&stuck, false);
+    serving_wait(&stuck.ours, stuck.lun);
+    export_put(
+            &stuck.ours, 200, stuck.lun, "{\"Initiators\":[\"*\"],\"ReadOnly\":true}");
+    outlives(&stuck, true);
+    serving_wait(&stuck.ours, stuck.lun);
+    export_put(&stuck.ours, 200, stuck.lun, ALL);
+    outlives(&stuck, false);
+    serving_wait(&stuck.ours, stuck.lun);
+    host = host_come(stuck.ours.v4, stuck.lun, "alice");
+    stuck_far_side(&stuck, SIGSTOP);
+    task = write_send(&stuck, host, &came);
+    still_ending(&stuck, "DELETE", NULL);
+    outlives(&stuck, false);
+    call_in_use(&stuck.ours, "DELETE", stuck.element, NULL);
+    json_decref(world_call(&stuck.ours.world, 204, "DELETE", stuck.export, NULL));
+    house_kill(&stuck.ours);
+    json_decref(world_call(&stuck.ours.world, 404, "GET", stuck.export, NULL));
+    host_free(host);
+    scsi_free_scsi_task(task);
+    stuck_close(&stuck);
+}
