@@ -12,6 +12,7 @@
 #include "replica/base/checked.h"
 #include "replica/base/scope.h"
 #include "tests/replica/engine/bench.h"
+#include "tests/support/seed.h"
 #include "tests/support/tgt.h"
 
 enum { MIB = 1 << 20 };
@@ -211,6 +212,56 @@ Test(lun, a_thin_target_stays_thin)
     cr_assert(record.last.skipped == luns[0].size && record.last.written == 0);
     snprintf(path, sizeof path, "%s/d", tgt->directory);
     cr_assert(stat(path, &st) == 0 && st.st_blocks * 512 < 4 * MIB);
+}
+
+/* A file of @length bytes, whole grains of 64 KiB: data, and after it @times as many zeros,
+   as bytes, or, @holes, not written. */
+static void fill(
+        const char *path, uint64_t length, uint64_t seed, unsigned times, bool holes)
+{
+    static uint64_t grain[8192];
+    scoped_fd int fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
+    uint64_t data = 0, zeros = 0;
+
+    cr_assert(fd >= 0 && ftruncate(fd, (off_t)length) == 0);
+    for (uint64_t at = 0; at < length; at += sizeof grain) {
+        if (!data && !zeros)
+            zeros = times * (data = 1 + seed_next(&seed) % 6);
+        for (unsigned i = 0; i < 8192; i++)
+            grain[i] = data ? seed_next(&seed) | 1 : 0;
+        if (data || !holes)
+            cr_assert(pwrite(fd, grain, sizeof grain, (off_t)at) == sizeof grain);
+        *(data ? &data : &zeros) -= 1;
+    }
+}
+
+/* It has WRITE SAME, and keeps its blocks: which way the zeros go there is found out, and
+   either way they are there, over garbage, and nothing past the end is touched. */
+Test(lun, zeros_over_the_garbage_of_a_thick_one)
+{
+    static const struct lun luns[] = { { "l", 1, 65 * MIB, 512, false, 0 } };
+    uint64_t seed = seed_take("zeros"), size = 64 * MIB;
+    char path[128], command[500];
+    far_side(luns, 1);
+    snprintf(path, sizeof path, "%s/l", tgt->directory);
+    fill(bench_path(&bench, "garbage"), luns[0].size, seed, 0, false);
+    for (unsigned holes = 0; holes < 2; holes++) {
+        snprintf(command, sizeof command,
+                "dd status=none bs=1M conv=notrunc if=%s of=%s",
+                bench_path(&bench, "garbage"), path);
+        cr_assert(system(command) == 0 && equal("garbage", "@l", luns[0].size));
+        fill(bench_path(&bench, "f"), size, seed + 1 + holes, 9, holes);
+        struct engine_plan plan =
+                plan_of(ENGINE_COPY, bench_element("f", 512), lun_element(1));
+        struct bench_record record = bench_run(&bench, &plan);
+        expect_done(&record, size);
+        cr_assert(record.last.skipped + record.last.written == size);
+        cr_assert(record.last.skipped, "zeros were never made there");
+        cr_assert(equal("f", "@l", size));
+        snprintf(command, sizeof command, "cmp -i %llu %s %s", (unsigned long long)size,
+                bench_path(&bench, "garbage"), path);
+        cr_assert(system(command) == 0, "past the end");
+    }
 }
 
 /* Nothing in a LUN shows that somebody else wrote it: digests alone would call it equal. */
