@@ -209,6 +209,31 @@ Test(zero_way, the_cheaper_way_wins_over_garbage)
     }
 }
 
+/* The first of them, too, that comes upon data in flight. */
+Test(zero_way, a_sample_has_the_target_to_itself)
+{
+    struct toll toll;
+    struct copy_options options = rig_options(COPY_FULL);
+    unsigned seen = 0, most = 0;
+
+    toll_init(&toll, rig_seed(), 24 * MIB, 0);
+    toll_clear(&toll, 8 * MIB, 24 * MIB);
+    toll.write_ms = toll.zero_ms = 4;
+    rig_start(&toll.rig, &options, NULL, 0, NULL, 0);
+    while (!toll.rig.ended) {
+        const struct copy *copy = toll.rig.copy;
+        if (copy && copy->sample) {
+            seen++;
+            cr_assert(copy->writing == 1, "%u beside it", copy->writing - 1);
+        } else if (copy && copy->writing > most) {
+            most = copy->writing;
+        }
+        cr_assert(loop_sim_step(toll.rig.loop));
+    }
+    cr_assert(seen && most > 1 && rig_run(&toll.rig) == 0);
+    expect_right(&toll);
+}
+
 /* Neither wins by much: what is sent is what is always true. */
 Test(zero_way, equal_prices_are_no_reason)
 {
