@@ -83,6 +83,12 @@ unsigned service_exports_resume(struct service *service)
     return 0;
 }
 
+unsigned service_opening_ms(const struct service *service)
+{
+    (void)service;
+    return 1000;
+}
+
 int service_keep(struct service *service, const struct uuid *element,
         const uint8_t *bytes, size_t length, void (*kept)(void *context, int result),
         void *context)
