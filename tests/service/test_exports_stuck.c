@@ -40,9 +40,15 @@ static void stuck_open(struct stuck *stuck, const char *const *options)
     export_put(&stuck->ours, 201, stuck->lun, ALL);
 }
 
+/* A stop is not over when kill() returns: a thread that runs may answer once more. */
 static void stuck_far_side(struct stuck *stuck, int number)
 {
-    expect_eq(kill(stuck->theirs.world.daemon.pid, number), 0);
+    pid_t pid = stuck->theirs.world.daemon.pid;
+    int status;
+
+    expect_eq(kill(pid, number), 0);
+    if (number == SIGSTOP)
+        expect(waitpid(pid, &status, WUNTRACED) == pid && WIFSTOPPED(status));
 }
 
 static void stuck_close(struct stuck *stuck)
@@ -81,6 +87,7 @@ static struct scsi_task *write_send(
         json_t *export;
 
         cr_assert(!instant_reached(clock_monotonic(), deadline), "it does not arrive");
+        cr_assert(!*came, "it was answered");
         if (poll(&wait, 1, 20) > 0)
             expect_eq(iscsi_service(host, wait.revents), 0);
         export = export_get(&stuck->ours, stuck->lun);
