@@ -56,39 +56,36 @@ void answer_id(const struct answer *answer, const char *member, char id[37])
     memcpy(id, slash + 1, 37);
 }
 
-struct store_job job_row(struct rig *rig, const char *id)
-{
-    struct store_reader *reader =
-            store_reader_take(rig->service->store, PAIRS_PATIENCE_MS);
-    struct store_job job;
-
-    expect(reader != NULL);
-    expect_eq(store_get(reader, STORE_JOB, id, &job), 0);
-    store_reader_give(rig->service->store, reader);
-    return job;
-}
-
-bool replica_row(struct rig *rig, const char *id, struct store_replica *replica)
+static bool row_get(struct rig *rig, enum store_table table, const char *id, void *row)
 {
     struct store_reader *reader =
             store_reader_take(rig->service->store, PAIRS_PATIENCE_MS);
     int result;
 
     expect(reader != NULL);
-    result = store_get(reader, STORE_REPLICA, id, replica);
+    result = store_get(reader, table, id, row);
     store_reader_give(rig->service->store, reader);
     return result == 0;
 }
 
+struct store_job job_row(struct rig *rig, const char *id)
+{
+    struct store_job job;
+
+    expect(row_get(rig, STORE_JOB, id, &job));
+    return job;
+}
+
+bool replica_row(struct rig *rig, const char *id, struct store_replica *replica)
+{
+    return row_get(rig, STORE_REPLICA, id, replica);
+}
+
 struct store_element element_row(struct rig *rig, const char *id)
 {
-    struct store_reader *reader =
-            store_reader_take(rig->service->store, PAIRS_PATIENCE_MS);
     struct store_element element;
 
-    expect(reader != NULL);
-    expect_eq(store_get(reader, STORE_ELEMENT, id, &element), 0);
-    store_reader_give(rig->service->store, reader);
+    expect(row_get(rig, STORE_ELEMENT, id, &element));
     return element;
 }
 
