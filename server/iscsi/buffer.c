@@ -11,7 +11,7 @@
 
 #include "replica/base/check.h"
 
-enum { SMALLS = BUFFER_LARGE / BUFFER_SMALL };
+enum { SMALL_WHOLE = BUFFER_ROOM + BUFFER_SMALL, SMALLS = BUFFER_LARGE / SMALL_WHOLE };
 
 struct chunk {
     struct buffer large;
@@ -113,7 +113,7 @@ static struct buffer *small_carve(struct buffer_pool *pool, struct chunk *chunk)
     struct buffer *buffer = &chunk->small[chunk->carved];
 
     *buffer = (struct buffer){ .bytes = chunk_bytes(pool, chunk) +
-                (size_t)chunk->carved * BUFFER_SMALL,
+                (size_t)chunk->carved * SMALL_WHOLE + BUFFER_ROOM,
         .size = BUFFER_SMALL,
         .pool = pool };
     chunk->carved++;

@@ -1,7 +1,9 @@
 /* server/iscsi/buffer.h - the memory that data passes through: one pool a loop, of a fixed
  * size, so that no peer can make us allocate.
  *
- * A buffer is one contiguous run of BUFFER_SMALL or BUFFER_LARGE bytes. When none is free,
+ * A buffer is one contiguous run of BUFFER_SMALL or BUFFER_LARGE bytes; before those of a
+ * small one BUFFER_ROOM more are its holder's, for the header of a PDU, so that both leave in
+ * one piece. When none is free,
  * who wants one waits in line; a connection that waits reads nothing more, and a command that
  * waits gets no R2T: back-pressure, never malloc. One thread: the loop's.
  */
@@ -15,6 +17,7 @@ struct buffer_pool;
 
 enum {
     BUFFER_SMALL = 8 << 10, /* bytes */
+    BUFFER_ROOM = 64, /* bytes; keeps data at the start of a cache line */
     BUFFER_LARGE =
             256 << 10, /* bytes; also our MaxBurstLength: a burst fits one buffer */
 };

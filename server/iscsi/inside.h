@@ -215,6 +215,7 @@ struct frame {
     enum frame_end end;
     const uint8_t *data;
     uint32_t length;
+    bool led; /* the header stands before the data too: one piece */
     struct task *task;
 };
 

@@ -92,8 +92,13 @@ static int iovecs_fill(struct send *out, struct iovec *iov)
 
     for (unsigned i = 0; i < out->count; i++) {
         const struct frame *frame = frame_at(out, i);
-        count = iovec_add(iov, count, frame->header, frame->header_length);
-        count = iovec_add(iov, count, frame->data, frame->length);
+        if (frame->led) {
+            count = iovec_add(iov, count, frame->data - frame->header_length,
+                    frame->header_length + frame->length);
+        } else {
+            count = iovec_add(iov, count, frame->header, frame->header_length);
+            count = iovec_add(iov, count, frame->data, frame->length);
+        }
         count = iovec_add(iov, count, frame->tail, frame->tail_length);
     }
     while (done > 0 && done >= iov[first].iov_len)
@@ -167,16 +172,25 @@ static void send_unblock(struct connection *connection)
     connection_watch(connection);
 }
 
+/* send() for the one piece that most turns of a single command have: the kernel need not
+   fetch what a message is made of. */
+static ssize_t iovecs_send(int fd, struct iovec *iov, int count)
+{
+    struct msghdr message = { .msg_iov = iov, .msg_iovlen = (size_t)count };
+
+    return count == 1
+            ? send(fd, iov->iov_base, iov->iov_len, MSG_NOSIGNAL | MSG_DONTWAIT)
+            : sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
 /* Sends what the ring has. False: the socket is full, or the connection is lost. */
 static bool frames_send(struct connection *connection)
 {
     struct iovec iov[IOVECS] __attribute__((uninitialized)); /* else 3 KiB of zeros */
-    struct msghdr message = { .msg_iov = iov };
     int count = iovecs_fill(&connection->out, iov);
     ssize_t sent;
 
-    message.msg_iovlen = (size_t)count;
-    sent = sendmsg(connection->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+    sent = iovecs_send(connection->fd, iov, count);
     if (sent < 0 && errno == EINTR)
         return true;
     if (sent < 0 && errno != EAGAIN && errno != ENOBUFS) {

@@ -6,7 +6,7 @@
 #include "tests/support/expect.h"
 #include "tests/support/seed.h"
 
-enum { SMALLS = BUFFER_LARGE / BUFFER_SMALL };
+enum { SMALLS = BUFFER_LARGE / (BUFFER_ROOM + BUFFER_SMALL) };
 
 struct waiter {
     struct buffer_wait wait;
@@ -39,7 +39,7 @@ Test(scsi_buffer, sizes)
     expect_eq(small->size, BUFFER_SMALL);
     large = buffer_take(pool, BUFFER_SMALL + 1);
     expect_eq(large->size, BUFFER_LARGE);
-    expect_eq((uintptr_t)small->bytes % 4096, 0);
+    expect_eq((uintptr_t)small->bytes % 64, 0);
     expect_eq((uintptr_t)large->bytes % 4096, 0);
     expect(!buffer_take(pool, BUFFER_LARGE)); /* the other chunk is split */
     buffer_give(small);
@@ -60,10 +60,11 @@ Test(scsi_buffer, a_chunk_makes_small_ones_that_do_not_overlap)
         for (unsigned i = 0; i < SMALLS; i++) {
             all[i] = buffer_take(pool, BUFFER_SMALL);
             expect(all[i] != NULL);
-            memset(all[i]->bytes, (int)i, BUFFER_SMALL);
+            memset(all[i]->bytes - BUFFER_ROOM, (int)i, BUFFER_ROOM + BUFFER_SMALL);
         }
         expect(!buffer_take(pool, 1));
         for (unsigned i = 0; i < SMALLS; i++) {
+            expect_eq(all[i]->bytes[-BUFFER_ROOM], i);
             expect_eq(all[i]->bytes[0], i);
             expect_eq(all[i]->bytes[BUFFER_SMALL - 1], i);
         }
