@@ -10,7 +10,7 @@ import statistics
 import subprocess
 import time
 
-from bench_world import MIB, ROOT, Daemon, Tgt, process_cpu, run, spawn, spread
+from bench_world import HOST, MIB, ROOT, Daemon, Tgt, process_cpu, rounds, run, spawn, spread
 
 SECONDS = 3
 
@@ -28,14 +28,16 @@ class Load:
         """Requests a second, and the server's CPU microseconds a request."""
         words = [self.path, url, *map(str, what), str(SECONDS)]
         cpu = server.cpu()
-        done = run(*(["taskset", "-c", "0"] if pinned else []), *words)
+        with HOST:
+            done = run(*(["taskset", "-c", "0"] if pinned else []), *words)
         answers, seconds = done.stdout.split()
         return int(answers) / float(seconds), (server.cpu() - cpu) / int(answers) * 1e6
 
 
 def perf(server, url):
     """iscsi-perf, 4 KiB random reads, 32 out."""
-    done = run("iscsi-perf", "-m", "32", "-b", "8", "-t", str(SECONDS), "-r", url)
+    with HOST:
+        done = run("iscsi-perf", "-m", "32", "-b", "8", "-t", str(SECONDS), "-r", url)
     rates = re.findall(r"iops average (\d+)", done.stdout)
     if not rates:
         raise RuntimeError(f"iscsi-perf: {done.stdout[-300:]}")
@@ -61,14 +63,16 @@ class Sides:
         self.tgt_url = self.tgt.lun(1, theirs, store=store)
 
     def pairs(self, world, measure):
-        """One uncounted run of each, then pairs of (rate, CPU microseconds)."""
-        measure(self.daemon, self.ours_url)
-        measure(self.tgt, self.tgt_url)
-        return [(measure(self.daemon, self.ours_url), measure(self.tgt, self.tgt_url))
-                for _ in range(world.pairs)]
+        """One uncounted run of each, then pairs of (rate, CPU microseconds), and words."""
+        def once():
+            return measure(self.daemon, self.ours_url), measure(self.tgt, self.tgt_url)
+
+        once()
+        return rounds(world.pairs, once)
 
 
-def tell(goal, say, name, what, pairs, rate=None, cpu=None):
+def tell(goal, say, name, what, measured, rate=None, cpu=None):
+    pairs, quiet = measured
     rates = [ours[0] / theirs[0] for ours, theirs in pairs]
     words = [goal(name, what, rates, ">=", rate) if rate else f"{what} {spread(rates)}"]
     if pairs[0][0][1]:
@@ -79,7 +83,7 @@ def tell(goal, say, name, what, pairs, rate=None, cpu=None):
     say("  " + ", ".join(
         f"{who} {statistics.median(pair[side][0] for pair in pairs):.0f}/s, "
         f"{statistics.median(pair[side][1] for pair in pairs):.1f} us"
-        for side, who in ((0, "ours"), (1, "tgt"))))
+        for side, who in ((0, "ours"), (1, "tgt"))) + f"; {quiet}")
 
 
 def against_default(world, goal, say):
@@ -172,18 +176,18 @@ def hostile(world, goal, say):
 
     rate()
     for kind in ("logins", "nops", "immediates", "connects"):
-        against_busy, against_alone, shares = [], [], []
-        for _ in range(world.pairs):
+        def once(kind=kind):
             alone = rate()
             with Beside(address, port, other.split("/")[3], kind) as enemy:
                 beside = rate()
             with Beside("busy", f"{enemy.share:.3f}"):
                 neighbour = rate()
-            against_busy.append(beside / neighbour)
-            against_alone.append(beside / alone)
-            shares.append(enemy.share)
+            return beside / neighbour, beside / alone, enemy.share
+
+        done, quiet = rounds(world.pairs, once)
+        against_busy, against_alone, shares = map(list, zip(*done))
         say(f"target-hostile, {kind}: " +
             goal("target-hostile", f"{kind}, of the IOPS beside a busy process", against_busy,
                  ">=", 0.8) +
-            f"; of those alone {spread(against_alone)}; it took {spread(shares)} of a CPU")
+            f"; of those alone {spread(against_alone)}; it took {spread(shares)} of a CPU; {quiet}")
     say(f"  peak memory {daemon.peak():.0f} MiB")
