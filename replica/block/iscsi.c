@@ -72,6 +72,14 @@ void lun_break(struct lun *lun, int error, const char *why)
     lun_slots_fail(lun, error);
 }
 
+bool lun_was_reset(struct lun *lun)
+{
+    if (!lun->facts.volatile_cache || lun->changes == lun->flushed)
+        return false;
+    lun_break(lun, EIO, "a reset may have lost writes that were not yet flushed");
+    return true;
+}
+
 void lun_bury_later(struct lun *lun)
 {
     lun->phase = GONE;
@@ -139,6 +147,9 @@ static void looked(struct lun *lun)
         lun_break(lun, ESTALE, "the logical unit is not the one that was opened");
         return;
     }
+    /* Told to the look, it is not told to the commands that caused it. */
+    if (lun->probe.was_reset && lun_was_reset(lun))
+        return;
     lun_enter(lun, READY, 0);
     lun_slots_resume(lun);
 }

@@ -98,6 +98,10 @@ void lun_look(struct lun *lun);
  */
 void lun_break(struct lun *lun, int error, const char *why);
 
+/** A power on or a reset was told of: a volatile cache may be gone. True when writes were in it
+    that no flush covered: then the session has been given up. */
+bool lun_was_reset(struct lun *lun);
+
 /** Frees the device, in a later callback: the flush of the initiator may still be queued. */
 void lun_bury_later(struct lun *lun);
 

@@ -203,11 +203,14 @@ static void step_refused(
     probe->done(probe, &fault);
 }
 
-static bool is_attention(const struct scsi_answer *answer)
+static bool is_attention(struct probe *probe, const struct scsi_answer *answer)
 {
     struct sense sense = sense_parse(answer->sense, answer->sense_length);
 
-    return answer->status == 0x02 && sense.valid && sense.key == 6;
+    if (answer->status != 0x02 || !sense.valid || sense.key != 6)
+        return false;
+    probe->was_reset |= sense.asc == 0x29;
+    return true;
 }
 
 static void step_done(struct initiator_command *command)
@@ -220,7 +223,7 @@ static void step_done(struct initiator_command *command)
             !probe->initiator->context) /* its owner knows, or hears of it */
         return;
     decision = sense_decide(answer, false);
-    if (is_attention(answer) && probe->attentions++ < ATTENTIONS_MAX)
+    if (is_attention(probe, answer) && probe->attentions++ < ATTENTIONS_MAX)
         step_send(probe);
     else if (decision.action == SENSE_OK)
         step_good(probe);
@@ -248,6 +251,7 @@ void probe_start(struct probe *probe, struct loop *loop, struct initiator *initi
     probe->initiator = initiator;
     probe->depth = depth;
     probe->step = probe->attentions = probe->aborts = 0;
+    probe->was_reset = false;
     probe->rest_ms = REST_FIRST_MS;
     probe->rest.fire = rest_over;
     probe->command.done = step_done;

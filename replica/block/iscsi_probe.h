@@ -34,6 +34,7 @@ struct probe {
     struct iovec iov;
     enum probe_depth depth;
     unsigned step, attentions, aborts, rest_ms;
+    bool was_reset; /* the unit told of a power on or a reset meanwhile, and tells once */
     uint8_t buffer[PROBE_BUFFER];
 };
 

@@ -229,10 +229,7 @@ static void slot_decide(struct slot *slot)
         slot_retry(slot, 3, decision.error);
         break;
     case SENSE_RETRY_RESET:
-        if (lun->facts.volatile_cache && lun->changes != lun->flushed)
-            lun_break(
-                    lun, EIO, "a reset may have lost writes that were not yet flushed");
-        else
+        if (!lun_was_reset(lun))
             slot_retry(slot, 1, decision.error);
         break;
     case SENSE_GIVE_UP:

@@ -191,6 +191,36 @@ Test(hostile, a_reset_after_unflushed_writes_gives_the_session_up)
     cr_assert(outcome.write == 0 && outcome.flush == -EIO && outcome.broken);
 }
 
+/** A write, a flush where it is asked for, and a read that has the LUN looked at, where it is
+    the look that is told of a reset. What the read answered, and a flush after it. */
+static void look_tells(bool flushed, int *read, int *flush)
+{
+    struct scene scene;
+    int written;
+
+    scene_start(&scene, RULES("88:sense=6/2a/9*1", "00:good*1", "00:sense=6/29/0*1"));
+    scene_open(&scene);
+    memset(scene.bytes, 1, LENGTH);
+    written = device_write(scene.device, 0, scene.bytes, LENGTH);
+    if (flushed)
+        written |= device_flush(scene.device);
+    *read = device_read(scene.device, 0, scene.bytes, LENGTH);
+    *flush = device_flush(scene.device);
+    scene_end(&scene);
+    cr_assert_eq(written, 0);
+}
+
+Test(hostile, a_reset_that_only_a_look_is_told_of)
+{
+    int read, flush;
+
+    look_tells(false, &read, &flush);
+    cr_assert_eq(read, -EIO);
+    cr_assert_eq(flush, -ENOTCONN, "it would cover what may be lost: %d", flush);
+    look_tells(true, &read, &flush);
+    cr_assert(read == 0 && flush == 0, "%d %d", read, flush);
+}
+
 Test(hostile, a_flush_that_failed_breaks_the_device)
 {
     struct outcome outcome = play(RULES("35:sense=3/c/0"), 0);
