@@ -25,14 +25,18 @@ enum export_how { EXPORT_PUBLISH, EXPORT_REPLACE, EXPORT_CHANGE };
 int export_serve_row(struct service *service, const struct store_export *row,
         enum export_how how, struct fault *fault);
 
-/* -- what hosts have written (exports_written.c) -------------------------------------------- */
+/* -- what hosts and copies have written (exports_written.c) --------------------------------- */
 
 /** In the turn that makes or removes a read-write export: its bytes are written by hosts. */
 void export_written_note(struct clerk_turn *turn, const struct store_element *element);
 
-/** Have hosts ever written some of its bytes? Who writes them next opens with a barrier. */
-bool export_written_before(
-        struct store_reader *reader, const struct engine_element *element);
+/** A copy that wrote the LUN at @address has ended, and left writes there that may still be
+    carried out (@loose), or it has not: then none of any copy before are left either. */
+void written_loose(struct clerk_turn *turn, const char *address, bool loose);
+
+/** Have hosts ever written some of its bytes, or may a copy's writes still come? Who writes
+    them next opens with a barrier. */
+bool written_before(struct store_reader *reader, const struct engine_element *element);
 
 /* -- who has an export in hand (exports_hand.c) -------------------------------------------- */
 

@@ -83,7 +83,7 @@ static int serving_fill(struct service *service, struct store_reader *reader,
     *export = (struct api_export){ .id = row->id,
         .element = &serving->element,
         .read_only = row->read_only,
-        .resumed = export_written_before(reader, &serving->element),
+        .resumed = written_before(reader, &serving->element),
         .initiators = serving->names,
         .initiator_count =
                 export_names(serving->row.initiators, serving->names, BODY_LIST_MAX),

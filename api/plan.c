@@ -101,6 +101,6 @@ bool plan_build(struct clerk_turn *turn, const struct store_replica *replica,
     if (job)
         plan_counters(plan, job);
     if (!plan->resumed)
-        plan->resumed = export_written_before(turn->reader, &plan->target);
+        plan->resumed = written_before(turn->reader, &plan->target);
     return true;
 }

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "api/service.h"
+#include "api/exports.h"
 #include "replica/base/check.h"
 #include "replica/base/log.h"
 #include "replica/base/scope.h"
@@ -444,6 +444,8 @@ static bool progress_run(struct clerk_turn *turn, struct clerk_note *note)
     if (held)
         scheduler_held(turn->service, &event->id);
     if (event->kind == ENGINE_ENDED) {
+        if (of.written[0])
+            written_loose(turn, of.written, event->loose);
         scheduler_ended(turn->service, &event->id);
         turn->schedule = true; /* its place is free */
     }

@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "api/service.h"
+#include "api/exports.h"
 #include "replica/base/log.h"
 
 /* -- files being made ------------------------------------------------------------------------ */
@@ -132,11 +132,22 @@ static void sweep_pool(struct service *service, const char *pool)
 
 /* -- jobs and pairs --------------------------------------------------------------------------- */
 
+/** What wrote @target when the process ended may have left writes under way. */
+static void recover_target(struct clerk_turn *turn, const struct uuid *target)
+{
+    struct store_element element;
+
+    if (turn_get(turn, STORE_ELEMENT, target->text, &element))
+        written_loose(turn, element.address, true);
+}
+
 /** A job that was asked to stop has stopped with the process; another one waits again. */
 static void recover_job(struct clerk_turn *turn, struct store_job *job)
 {
     static const struct job_ending stopped = { .end = ENGINE_STOPPED };
 
+    if (job->started && job->state != CIM_JOB_SUSPENDED && job_writes(job))
+        recover_target(turn, &job->target);
     if (job->wanted) {
         job_end(turn, job, &stopped);
         return;
@@ -182,6 +193,12 @@ static void recover_pair(struct clerk_turn *turn, struct store_replica *replica)
     }
 }
 
+static void recover_scanned(struct clerk_turn *turn, struct store_replica *replica)
+{
+    if (replica->scan_started)
+        recover_target(turn, &replica->id);
+}
+
 /** A pair that stood still for a call that never came back scans again. */
 static void recover_scan(struct clerk_turn *turn, struct store_replica *replica)
 {
@@ -199,9 +216,11 @@ static bool recover_work(struct clerk_turn *turn, void *context)
     (void)context;
     for (size_t i = 0; i < sizeof(live) / sizeof(*live); i++)
         jobs_each(turn, live[i], recover_job);
-    for (int64_t state = 0; state < 16; state++)
+    for (int64_t state = 0; state < 16; state++) {
+        replicas_each(turn, state, recover_scanned);
         if (cim_state_is_transient(state))
             replicas_each(turn, state, recover_pair);
+    }
     replicas_each(turn, CIM_SYNC_SYNCHRONIZED, recover_scan);
     return true;
 }

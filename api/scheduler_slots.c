@@ -1,6 +1,7 @@
 /* The plans that the engine runs, or will once the batch is durable, and what they may run
  * beside. After the commit the engine hears of them, and of what it was asked meanwhile. */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -100,6 +101,9 @@ bool slot_add(struct scheduler *scheduler, const struct engine_plan *plan,
         .pipe_limit = plan->pipe_limit,
         .priority = plan->priority };
 
+    if (plan->work != ENGINE_VERIFY)
+        (void)snprintf(
+                slot.of.written, sizeof(slot.of.written), "%s", plan->target.address);
     if (scheduler->slot_count == scheduler->slot_room) {
         size_t room = scheduler->slot_room ? 2 * scheduler->slot_room : 16;
         void *slots = realloc(scheduler->slots, room * sizeof(slot));
@@ -123,6 +127,7 @@ static void ring_start(struct service *service, struct slot *slot)
     struct engine_event event = { .kind = ENGINE_ENDED,
         .id = slot->id,
         .end = ENGINE_FAILED,
+        .loose = slot->plan->resumed,
         .total = 0,
         .watermark = slot->plan->watermark,
         .verified = slot->plan->verified,

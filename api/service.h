@@ -304,6 +304,7 @@ struct scheduler_plan_of {
     enum scheduler_kind kind;
     struct uuid job; /* none: a hold whose job is done, a scan */
     struct uuid replica;
+    char written[STORE_ADDRESS]; /* the address of its target; "": it writes none */
 };
 /** The plan that runs under @id; false: none. */
 bool scheduler_find(

@@ -105,7 +105,8 @@ struct engine_plan {
     enum engine_work work;
     struct engine_element source, target;
     bool target_zero; /* the target is fresh: nothing but zeros was ever there */
-    bool resumed; /* it ran before: writes may be under way, fence the target */
+    bool resumed; /* writes of a run before, or of others, may be under way: fence the
+                     target */
     bool verify; /* read back and compare after the copy */
     uint64_t watermark; /* start here; bytes, as the last event said */
     uint64_t verified; /* the reading back goes on here, as the last event said; or 0 */
@@ -190,6 +191,8 @@ struct engine_event {
     char stall[256]; /* why, in words; "" when it does not stall */
     enum engine_end end; /* ENDED */
     bool on_target; /* ENDED failed: the target was at fault, else the source */
+    bool loose; /* ENDED: writes that were given up may still be carried out on the target,
+                   until somebody fences it: the next plan that writes it is @resumed */
     struct fault fault; /* ENDED failed, WAITING: why; words of the device */
 };
 

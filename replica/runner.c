@@ -276,6 +276,7 @@ static void copy_over(void *context, int result, bool on_target,
     runner->retry = false;
     runner->target_lost |=
             runner->target->broken; /* also when the source failed first */
+    runner->loose |= runner->target->broken && runner->was_open;
     runner->zeroing_stuck |= figures->zeroing_stuck;
     runner_take(runner, figures);
     if (result == 0)
@@ -525,6 +526,7 @@ static void target_opened(
 
     (void)fault;
     runner->target = device;
+    runner->loose &= !device; /* a barrier has been passed */
     if (--runner->pending == 0)
         runner_opened(runner);
 }
@@ -652,6 +654,7 @@ struct runner *runner_create(
     runner->source_end.done = source_opened;
     runner->target_end.done = target_opened;
     runner->random = runner->source_end.isid | 1;
+    runner->loose = plan->resumed && plan->work != ENGINE_VERIFY;
     runner->total =
             plan->source.size > plan->watermark ? plan->source.size : plan->watermark;
     return runner;

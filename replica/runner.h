@@ -74,6 +74,7 @@ struct runner {
     bool was_open; /* the target was open for writing: fence it from now on */
     bool source_was_open;
     bool target_lost; /* after it was written: what it holds is not known any more */
+    bool loose; /* as it is told at the end; the next opening of the target is a barrier */
     bool zeroing_stuck; /* the target hung when it was to make zeros */
     struct loop_timer pause, report;
 

@@ -127,6 +127,7 @@ void runner_tell(struct runner *runner, enum engine_event_kind kind)
         .limited = limited_of(runner),
         .end = runner->end,
         .on_target = runner->on_target,
+        .loose = runner->loose,
         .fault = runner->fault };
 
     if (runner->stall[0] && kind != ENGINE_ENDED) {

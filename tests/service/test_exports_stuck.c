@@ -329,11 +329,9 @@ Test(exports_stuck, a_stop_leaves_what_is_still_used)
 
 /* -- the barrier -------------------------------------------------------------------------------- */
 
-/** An element whose far side refuses the reset that is the barrier. */
-static void resetless_make(struct house *house, struct hostile *hostile,
-        const char *name, char id[WORLD_ID])
+static void far_side_make(struct house *house, struct hostile *hostile,
+        const char *const rules[], const char *name, char id[WORLD_ID])
 {
-    static const char *const rules[] = { "tmf:response=5", NULL };
     json_t *made;
 
     hostile_start(hostile, rules);
@@ -343,6 +341,15 @@ static void resetless_make(struct house *house, struct hostile *hostile,
             name, hostile->port, name);
     snprintf(id, WORLD_ID, "%s", text_of(made, "Id"));
     json_decref(made);
+}
+
+/** An element whose far side refuses the reset that is the barrier. */
+static void resetless_make(struct house *house, struct hostile *hostile,
+        const char *name, char id[WORLD_ID])
+{
+    static const char *const rules[] = { "tmf:response=5", NULL };
+
+    far_side_make(house, hostile, rules, name, id);
 }
 
 /** How the job of the first copy onto it has ended. The caller's. */
@@ -389,6 +396,53 @@ Test(exports_stuck, who_writes_after_hosts_opens_with_a_barrier)
     house_close(&house);
     hostile_stop(&one);
     hostile_stop(&two);
+}
+
+/* A copy onto @id whose opening was fenced, which the far side refuses. */
+static void copy_is_fenced(struct house *house, const char *source, const char *id)
+{
+    char path[WORLD_PATH];
+    json_t *job = copied_onto(house, source, id);
+
+    expect_str(text_of(job, "JobStateName"), "Exception");
+    cr_assert(strstr(text_of(job, "ErrorDescription"), "logical unit reset"), "%s",
+            text_of(job, "ErrorDescription"));
+    json_decref(job);
+    snprintf(path, sizeof(path), "/replicas/%s", id);
+    json_decref(world_call(&house->world, 200, "DELETE", path, NULL));
+}
+
+static void copy_completes(struct house *house, const char *source, const char *id)
+{
+    json_t *job = copied_onto(house, source, id);
+
+    cr_assert(strcmp(text_of(job, "JobStateName"), "Completed") == 0, "%s",
+            text_of(job, "ErrorDescription"));
+    json_decref(job);
+}
+
+/* The first write is never answered, so it may be carried out at any time: after the job and
+   the pair are gone, too, and whoever was asked to copy there next. */
+Test(exports_stuck, who_writes_after_a_copy_that_was_cut_opens_with_a_barrier)
+{
+    static const char *const options[] = { "--io-timeout", "5", NULL };
+    static const char *const rules[] = { "8a:mute*1", "tmf:response=5*3", "tmf:good*1",
+        "tmf:response=5", NULL };
+    char target[WORLD_ID], source[WORLD_ID];
+    struct hostile far_side;
+    struct house house;
+
+    house_open(&house, options);
+    volume_make(&house, MIB / 4, source);
+    far_side_make(&house, &far_side, rules, "cut", target);
+    copy_is_fenced(&house, source, target); /* on its way back */
+    copy_is_fenced(&house, source, target);
+    house_kill(&house);
+    copy_is_fenced(&house, source, target);
+    copy_completes(&house, source, target); /* it was reset */
+    copy_completes(&house, source, target); /* there is nothing left to fence */
+    house_close(&house);
+    hostile_stop(&far_side);
 }
 
 /* -- kill -9 after each answer ------------------------------------------------------------------ */

@@ -325,6 +325,42 @@ Test(recovery, one_that_ran_before_is_fenced_from_the_first)
     cr_assert(target.barrier[0] && !source.barrier[0]);
 }
 
+/* What was given up is told until a later opening, which is a barrier, has come through. */
+Test(recovery, writes_that_were_given_up_are_told)
+{
+    struct engine_plan plan = plan_of(ENGINE_COPY);
+    struct bench_record record;
+
+    target.turns[0] = turn_lost(BLOCK_WRITE, 7, -ENOTCONN);
+    target.turns[1] = (struct turn){ .error = -EIO };
+    target.turn_count = 2;
+    record = bench_run(&bench, &plan);
+    expect_failed(&record, -EIO, true);
+    cr_assert(record.last.loose);
+
+    target.opened = 0;
+    target.turns[0] = target.turns[1];
+    plan.resumed = true;
+    record = bench_run(&bench, &plan);
+    expect_failed(&record, -EIO, true);
+    cr_assert(record.last.loose, "it was not fenced");
+
+    target.opened = 0;
+    target.turns[0] = (struct turn){ .fault_count = 0 };
+    target.turns[1] = turn_lost(BLOCK_WRITE, 7, -ENOTCONN);
+    target.turn_count = 1;
+    record = bench_run(&bench, &plan);
+    expect_done(&record);
+    cr_assert(!record.last.loose);
+
+    target.opened = 0;
+    target.turns[0] = turn_lost(BLOCK_WRITE, 7, -EIO);
+    plan.resumed = false;
+    record = bench_run(&bench, &plan);
+    expect_failed(&record, -EIO, true);
+    cr_assert(record.last.loose, "a session that was given up for another reason");
+}
+
 /* It fails with what was first seen, when nothing moved for so long. */
 static void tune_short(struct engine_options *options)
 {
