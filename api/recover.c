@@ -17,10 +17,13 @@
 
 /* -- files being made ------------------------------------------------------------------------ */
 
+#define MAKING "making:"
+#define MAKING_END "making;" /* the next character: after all of them */
+
 static void making_key(struct store_meta *meta, const struct uuid *id)
 {
     memset(meta, 0, sizeof(*meta));
-    (void)snprintf(meta->key, sizeof(meta->key), "making:%s", id->text);
+    (void)snprintf(meta->key, sizeof(meta->key), MAKING "%s", id->text);
 }
 
 struct making {
@@ -67,7 +70,9 @@ static bool done_work(struct clerk_turn *turn, void *context)
     return true;
 }
 
-void making_undo(struct service *service, const struct uuid *id, const char *pool)
+/** 0 it was there, -ENOENT it was not, or what stands against it: it stays then. */
+static int making_remove(
+        struct service *service, const struct uuid *id, const char *pool)
 {
     char name[UUID_TEXT + 4];
     struct fault fault = { 0 };
@@ -81,52 +86,82 @@ void making_undo(struct service *service, const struct uuid *id, const char *poo
     else
         log_event(LOG_WARN, "orphan-left", (struct log_about){ .element = id->text },
                 "its file stays in pool %s until the next start: %s", pool, fault.why);
+    return result;
+}
+
+void making_undo(struct service *service, const struct uuid *id, const char *pool)
+{
+    (void)making_remove(service, id, pool);
 }
 
 /* -- the sweep -------------------------------------------------------------------------------- */
 
+/** Some of the rows, the last ones first. */
 struct sweep {
-    struct service *service;
-    struct uuid found[64];
+    struct store_meta rows[64];
     unsigned count;
 };
 
-static bool sweep_name(void *context, const char *name)
+static bool sweep_row(void *context, const void *row)
 {
     struct sweep *sweep = context;
-    struct store_element element;
-    struct store_meta meta;
-    struct store_reader *reader;
-    struct uuid id;
-    char text[UUID_TEXT];
 
-    if (strlen(name) != UUID_TEXT + 3 || strcmp(name + UUID_TEXT - 1, ".raw") != 0)
-        return true;
-    memcpy(text, name, UUID_TEXT - 1);
-    text[UUID_TEXT - 1] = '\0';
-    if (!uuid_parse(text, &id) || strcmp(id.text, text) != 0 ||
-            !(reader = store_reader_take(sweep->service->store, 5000)))
-        return true;
-    making_key(&meta, &id);
-    if (store_get(reader, STORE_META, meta.key, &meta) == 0 &&
-            store_get(reader, STORE_ELEMENT, id.text, &element) == -ENOENT)
-        sweep->found[sweep->count++] = id;
-    store_reader_give(sweep->service->store, reader);
-    return sweep->count < sizeof(sweep->found) / sizeof(*sweep->found);
+    sweep->rows[sweep->count++] = *(const struct store_meta *)row;
+    return true;
 }
 
-static void sweep_pool(struct service *service, const char *pool)
+/** False: there are none below @before, or they cannot be read now. */
+static bool sweep_read(struct service *service, const char *before, struct sweep *sweep)
 {
-    struct sweep sweep = { .service = service };
+    struct store_query query = { .table = STORE_META,
+        .before = before,
+        .since = MAKING,
+        .limit = sizeof(sweep->rows) / sizeof(*sweep->rows) };
+    struct store_reader *reader = store_reader_take(service->store, 5000);
 
-    if (engine_pool_each(service->engine, pool, sweep_name, &sweep) < 0)
+    sweep->count = 0;
+    if (!reader)
+        return false;
+    (void)store_list(reader, &query, sweep_row, sweep);
+    store_reader_give(service->store, reader);
+    return sweep->count > 0;
+}
+
+static bool is_promised(struct service *service, const struct uuid *id)
+{
+    struct store_reader *reader = store_reader_take(service->store, 5000);
+    struct store_element element;
+    bool promised = true; /* nobody knows: its file stays */
+
+    if (!reader)
+        return promised;
+    promised = store_get(reader, STORE_ELEMENT, id->text, &element) != -ENOENT;
+    store_reader_give(service->store, reader);
+    return promised;
+}
+
+static void sweep_one(struct service *service, const struct store_meta *row)
+{
+    struct uuid id;
+
+    if (!uuid_parse(row->key + strlen(MAKING), &id) || is_promised(service, &id))
         return;
-    for (unsigned i = 0; i < sweep.count; i++) {
-        log_event(LOG_INFO, "orphan-swept",
-                (struct log_about){ .element = sweep.found[i].text },
+    if (making_remove(service, &id, row->value) == 0)
+        log_event(LOG_INFO, "orphan-swept", (struct log_about){ .element = id.text },
                 "a file that was made and never promised is removed from pool %s",
-                pool);
-        making_undo(service, &sweep.found[i], pool);
+                row->value);
+}
+
+/* By row, not by file: one whose file was never made, or is gone already, is forgotten too. */
+static void sweep_all(struct service *service)
+{
+    char before[STORE_WORD] = MAKING_END;
+    struct sweep sweep;
+
+    while (sweep_read(service, before, &sweep)) {
+        for (unsigned i = 0; i < sweep.count; i++)
+            sweep_one(service, &sweep.rows[i]);
+        memcpy(before, sweep.rows[sweep.count - 1].key, sizeof(before));
     }
 }
 
@@ -232,8 +267,7 @@ int recover(struct service *service, struct fault *fault)
     if (result)
         return fault_set(fault, result, "what was under way cannot be taken up: %s",
                 strerrordesc_np(-result));
-    for (size_t i = 0; i < service->options.pool_count; i++)
-        sweep_pool(service, service->options.pools[i].name);
+    sweep_all(service);
     service->recovered = true;
     clerk_wake_at(service->clerk, clock_wall_ms());
     return 0;

@@ -257,8 +257,4 @@ struct engine_pool_figures {
 int engine_pool_figures(
         struct engine *engine, const char *pool, struct engine_pool_figures *figures);
 
-/** Every file name in the pool until @each returns false: the sweep of orphans at start. */
-int engine_pool_each(struct engine *engine, const char *pool,
-        bool (*each)(void *context, const char *name), void *context);
-
 #endif

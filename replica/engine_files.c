@@ -99,11 +99,3 @@ int engine_pool_figures(
     figures->can_clone = found->can_clone;
     return pool_space(found->directory, &figures->total, &figures->remaining);
 }
-
-int engine_pool_each(struct engine *engine, const char *pool,
-        bool (*each)(void *context, const char *name), void *context)
-{
-    const struct pool *found = engine_pool_find(engine, pool);
-
-    return found ? pool_list(found->directory, each, context) : -ENXIO;
-}

@@ -1,0 +1,67 @@
+/* tests/service/moments.h - one call after another is struck (tests/support/moment.h) while the
+ * real daemon does something, until nothing is left to strike: each time the daemon starts
+ * again, or goes on after the error, and what it says then must be true. */
+#ifndef TESTS_SERVICE_MOMENTS_H
+#define TESTS_SERVICE_MOMENTS_H
+
+#include "replica/base/clock.h"
+#include "tests/service/exports.h"
+#include "tests/support/moment.h"
+
+/** A house, and what its daemon was asked last. */
+struct stage {
+    struct house house;
+    struct moment *moment;
+    uint64_t state; /* of the dice */
+    int error; /* the calls that are struck fail with; 0: the daemon is killed */
+    unsigned at; /* which call that was */
+    bool struck;
+    long status; /* of the call; 0: it was not answered */
+    char id[WORLD_ID], other[WORLD_ID]; /* the scene's own */
+    char source[WORLD_PATH], target[WORLD_PATH]; /* files */
+    char job[WORLD_ID * 2];
+    char since[CLOCK_TEXT]; /* when the source was changed last */
+    char points[4096]; /* all that was struck, a line each */
+};
+
+struct scene {
+    void (*prepare)(struct stage *stage); /* before each call that is struck */
+    void (*act)(struct stage *stage); /* meanwhile; ends when the daemon is dead, too */
+    void (*judge)(struct stage *stage); /* the daemon is there again */
+};
+
+void stage_open(struct stage *stage, const char *what, const char *const *extra);
+/** Stops the daemon; what it has made and not promised must all be forgotten. */
+void stage_close(struct stage *stage);
+
+/** Plays @scene until nothing is left to strike: in the WAL, in the pool, among digests. */
+void stage_play(struct stage *stage, const struct scene *scene, int error);
+
+/** One play, in which the @at-th call on files whose path contains @only is struck. False: there
+    was none. stage->error says how. */
+bool stage_strike(
+        struct stage *stage, const struct scene *scene, const char *only, unsigned at);
+
+/** How many of the calls that were struck were @call ("fdatasync") on a @file (of its path). */
+unsigned stage_points(const struct stage *stage, const char *call, const char *file);
+
+/** kill -9 and start. */
+void stage_restart(struct stage *stage);
+
+/** One call; its status goes to stage->status. NULL: no answer, the daemon was killed. */
+json_t *stage_ask(
+        struct stage *stage, const char *method, const char *path, const char *body);
+
+/** Until stage->job is over. False: the daemon was killed before. */
+bool stage_job_over(struct stage *stage);
+
+/** Every element of the pool has its file, every file of ours is an element's; every
+    transient state has a job that is not over. */
+void stage_is_whole(struct stage *stage);
+
+bool file_there(const char *path);
+
+/** New noise in some chunks of a file. */
+void file_change(struct stage *stage, const char *path);
+
+#endif
