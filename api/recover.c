@@ -1,5 +1,5 @@
 /* After a stop or a crash: no job is lost, no transient state is left without one, no file
- * of ours without an element.
+ * of ours without an element. On a full disk that waits, and the service does not.
  *
  * Files: a row "making:ID" is durable before the file ID.raw is made in a pool and goes in
  * the turn that puts the element, so that the sweep removes only what this database is
@@ -14,6 +14,7 @@
 
 #include "api/exports.h"
 #include "replica/base/log.h"
+#include "replica/base/scope.h"
 
 /* -- files being made ------------------------------------------------------------------------ */
 
@@ -260,15 +261,63 @@ static bool recover_work(struct clerk_turn *turn, void *context)
     return true;
 }
 
+static void recovered(struct service *service)
+{
+    service->recovered = true;
+    clerk_wake_at(service->clerk, clock_wall_ms());
+}
+
+/* -- on a full disk ---------------------------------------------------------------------------- */
+
+struct recovery {
+    struct clerk_note note;
+    struct service *service;
+};
+
+static bool recovery_run(struct clerk_turn *turn, struct clerk_note *note)
+{
+    (void)note;
+    return recover_work(turn, NULL);
+}
+
+static void recovery_done(struct clerk_note *note, bool kept)
+{
+    struct recovery *recovery = container_of(note, struct recovery, note);
+
+    if (kept)
+        recovered(recovery->service);
+    free(recovery);
+}
+
+/** What hosts use is served meanwhile and all can be read; no change comes before this one.
+    Files that nobody was promised wait for the next start. */
+static int recover_later(struct service *service, struct fault *fault)
+{
+    struct recovery *recovery = calloc(1, sizeof(*recovery));
+
+    if (!recovery)
+        return fault_set(fault, -ENOMEM, "out of memory");
+    recovery->note = (struct clerk_note){ .run = recovery_run, .done = recovery_done };
+    recovery->service = service;
+    log_plain(LOG_ERROR, "recovery-waits",
+            "no space is left for the database: what was under way is taken up when "
+            "there is some");
+    clerk_post(service->clerk, &recovery->note);
+    return 0;
+}
+
 int recover(struct service *service, struct fault *fault)
 {
     int result = clerk_call(service->clerk, recover_work, NULL);
 
+    if (result == -ENOSPC) /* now the store has given up its reserve, if it had one */
+        result = clerk_call(service->clerk, recover_work, NULL);
+    if (result == -ENOSPC)
+        return recover_later(service, fault);
     if (result)
         return fault_set(fault, result, "what was under way cannot be taken up: %s",
                 strerrordesc_np(-result));
     sweep_all(service);
-    service->recovered = true;
-    clerk_wake_at(service->clerk, clock_wall_ms());
+    recovered(service);
     return 0;
 }
