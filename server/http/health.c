@@ -26,7 +26,16 @@ static bool check_is_excluded(const struct exchange *x, const char *name)
     return false;
 }
 
-/* healthz is both; what it finds of livez is named first. */
+static bool check_is_named(const struct probe *probe, unsigned count, const char *name)
+{
+    for (unsigned i = 0; i < count; i++)
+        if (strcmp(probe->checks[i].name, name) == 0)
+            return true;
+    return false;
+}
+
+/* healthz is both: what livez has found is named first, and not again where readyz asks the
+   same. */
 static void probe_run(struct exchange *x, struct probe *probe)
 {
     struct service *service = x->http->service;
@@ -41,7 +50,8 @@ static void probe_run(struct exchange *x, struct probe *probe)
         all += api_ready(service, probe->checks + live, CHECKS_MAX - live);
     probe->ok = true;
     for (unsigned i = 0; i < all; i++) {
-        if (check_is_excluded(x, probe->checks[i].name))
+        if (check_is_excluded(x, probe->checks[i].name) ||
+                check_is_named(probe, kept, probe->checks[i].name))
             continue;
         if (!probe->checks[i].ok && probe->ok) {
             probe->ok = false;

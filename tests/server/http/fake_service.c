@@ -27,7 +27,7 @@ struct service {
     bool stuck; /* constant: held calls stay held when it drains */
     struct event *events;
     int64_t last, forgotten;
-    struct api_check live[2], ready[2];
+    struct api_check live[2], ready[3];
 };
 
 struct service *fake_create(void)
@@ -46,7 +46,8 @@ struct service *fake_create(void)
     service->live[0] = (struct api_check){ "clerk", true };
     service->live[1] = (struct api_check){ "loops", true };
     service->ready[0] = (struct api_check){ "store", true };
-    service->ready[1] = (struct api_check){ "draining", true };
+    service->ready[1] = (struct api_check){ "loops", true }; /* as live has it */
+    service->ready[2] = (struct api_check){ "draining", true };
     return service;
 }
 
@@ -106,7 +107,7 @@ void service_drain(struct service *service)
 {
     pthread_mutex_lock(&service->lock);
     service->drained = true;
-    service->ready[1].ok = false;
+    service->ready[2].ok = false;
     pthread_cond_broadcast(&service->turn);
     pthread_mutex_unlock(&service->lock);
 }
@@ -316,8 +317,8 @@ int64_t api_events_last(struct service *service)
 void fake_health(struct service *service, const char *name, bool ok)
 {
     pthread_mutex_lock(&service->lock);
-    for (int i = 0; i < 2; i++) {
-        if (strcmp(service->live[i].name, name) == 0)
+    for (int i = 0; i < 3; i++) {
+        if (i < 2 && strcmp(service->live[i].name, name) == 0)
             service->live[i].ok = ok;
         if (strcmp(service->ready[i].name, name) == 0)
             service->ready[i].ok = ok;
@@ -325,10 +326,10 @@ void fake_health(struct service *service, const char *name, bool ok)
     pthread_mutex_unlock(&service->lock);
 }
 
-static unsigned checks_copy(struct service *service, const struct api_check from[2],
-        struct api_check *to, unsigned room)
+static unsigned checks_copy(struct service *service, const struct api_check *from,
+        unsigned count, struct api_check *to, unsigned room)
 {
-    unsigned count = room < 2 ? room : 2;
+    count = room < count ? room : count;
 
     pthread_mutex_lock(&service->lock);
     memcpy(to, from, count * sizeof(*to));
@@ -338,12 +339,12 @@ static unsigned checks_copy(struct service *service, const struct api_check from
 
 unsigned api_live(struct service *service, struct api_check *checks, unsigned room)
 {
-    return checks_copy(service, service->live, checks, room);
+    return checks_copy(service, service->live, 2, checks, room);
 }
 
 unsigned api_ready(struct service *service, struct api_check *checks, unsigned room)
 {
-    return checks_copy(service, service->ready, checks, room);
+    return checks_copy(service, service->ready, 3, checks, room);
 }
 
 char *api_metrics(struct service *service, size_t *length)

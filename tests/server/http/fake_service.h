@@ -41,7 +41,8 @@ void fake_event(
 /** Events up to @number cannot be replayed any more. */
 void fake_forget(struct service *service, int64_t number);
 
-/** The check @name of api_live() ("clerk", "loops") or api_ready() ("store", "draining"). */
+/** The check @name of api_live() ("clerk", "loops"), api_ready() ("store", "loops",
+    "draining"), or both. */
 void fake_health(struct service *service, const char *name, bool ok);
 
 #endif

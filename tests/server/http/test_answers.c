@@ -539,9 +539,14 @@ Test(answers, probes)
     cr_assert_str_eq(answer.body, "ok");
     cr_assert_str_eq(head("Content-Type"), "text/plain; charset=utf-8");
     cr_assert(ask("GET", "/readyz?verbose", NULL, NULL) == 200);
-    cr_assert_str_eq(answer.body, "[+]store ok\n[+]draining ok\nreadyz check passed\n");
+    cr_assert_str_eq(answer.body,
+            "[+]store ok\n[+]loops ok\n[+]draining ok\nreadyz check passed\n");
     cr_assert(ask("GET", "/readyz?verbose&exclude=store", NULL, NULL) == 200);
-    cr_assert_str_eq(answer.body, "[+]draining ok\nreadyz check passed\n");
+    cr_assert_str_eq(answer.body, "[+]loops ok\n[+]draining ok\nreadyz check passed\n");
+    cr_assert(ask("GET", "/healthz?verbose", NULL, NULL) == 200);
+    cr_assert_str_eq(answer.body, /* what both ask is named once */
+            "[+]clerk ok\n[+]loops ok\n[+]store ok\n[+]draining ok\n"
+            "healthz check passed\n");
 
     fake_health(rig.service, "store", false);
     cr_assert(ask("GET", "/livez", NULL, NULL) == 200);
@@ -554,7 +559,8 @@ Test(answers, probes)
     cr_assert_str_eq(head("Content-Type"), "application/json");
     cr_assert_str_eq(answer.body,
             "{\"Status\":\"failed\",\"Checks\":[{\"Name\":\"store\",\"Ok\":"
-            "false},{\"Name\":\"draining\",\"Ok\":true}]}");
+            "false},{\"Name\":\"loops\",\"Ok\":true},"
+            "{\"Name\":\"draining\",\"Ok\":true}]}");
 
     fake_health(rig.service, "loops", false);
     cr_assert(ask("GET", "/livez", NULL, NULL) == 500);
