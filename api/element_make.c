@@ -287,14 +287,14 @@ static bool window_fits(
 
     if (input->offset % block != 0)
         body_problem_add(&making->call->problems, false, "/Offset",
-                "No multiple of the block size, %" PRIu64, block);
+                "is no multiple of the block size, %" PRIu64, block);
     if (input->size % block != 0)
         body_problem_add(&making->call->problems, false, "/Size",
-                "No multiple of the block size, %" PRIu64, block);
+                "is no multiple of the block size, %" PRIu64, block);
     if (!range_inside(input->offset, input->size, parent->size))
         body_problem_add(&making->call->problems, false,
                 input->offset >= parent->size ? "/Offset" : "/Size",
-                "Past the end of an element of %" PRIu64 " bytes", parent->size);
+                "is past the end of an element of %" PRIu64 " bytes", parent->size);
     if (making->call->problems.count == 0)
         return true;
     call_refuse(making->call);

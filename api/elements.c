@@ -372,8 +372,8 @@ static void only_with(
         struct call *call, bool given, const char *pointer, const char *with)
 {
     if (given)
-        body_problem_add(
-                &call->problems, false, pointer, "Only taken together with %s", with);
+        body_problem_add(&call->problems, false, pointer,
+                "is only taken together with %s", with);
 }
 
 /** Which members go together, before anything is opened. */
@@ -395,7 +395,7 @@ static void input_check_members(struct call *call, const struct element_input *i
     if (input->has_address)
         only_with(call, input->has_size, "/Size", "Pool or Of");
     else if (!input->has_size && (input->has_pool || input->has_of))
-        body_problem_add(&call->problems, false, "/Size", "Missing");
+        body_problem_add(&call->problems, false, "/Size", "is required");
     if (input->has_of != extent && call->problems.count == 0)
         body_problem_add(&call->problems, false, input->has_of ? "/Type" : "/Of",
                 "A StorageExtent, and nothing else, is part of another element");
@@ -406,7 +406,7 @@ static bool input_check(
 {
     if (!element_type_parse(input->type, type))
         body_problem_add(&call->problems, false, "/Type",
-                "StorageVolume, StorageExtent or LogicalFile");
+                "must be StorageVolume, StorageExtent or LogicalFile");
     else if (*type == ELEMENT_FILE_SYSTEM || *type == ELEMENT_COMMON_DATABASE)
         body_problem_add(
                 &call->problems, true, "/Type", "%s is not supported yet", input->type);
@@ -414,7 +414,7 @@ static bool input_check(
         input_check_members(call, input);
     if (call->problems.count == 0 && *type == ELEMENT_STORAGE_VOLUME &&
             input->has_pool && input->size % ELEMENT_BLOCK != 0)
-        body_problem_add(&call->problems, false, "/Size", "No multiple of 512");
+        body_problem_add(&call->problems, false, "/Size", "is no multiple of 512");
     if (call->problems.count == 0)
         return true;
     call_refuse(call);

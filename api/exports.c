@@ -262,11 +262,11 @@ static void initiator_take(struct export_work *work, unsigned at)
                 strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-.:") == length;
     if (!named && strcmp(name, "*") != 0)
         body_problem_add(problems, false, pointer,
-                "An iSCSI name (iqn., eui. or naa.), or \"*\" for all");
+                "must be an iSCSI name (iqn., eui. or naa.), or \"*\" for all");
     else if (strcmp(name, "*") == 0 && work->initiators.count > 1)
         body_problem_add(problems, false, pointer, "\"*\" stands alone");
     else if (used + length + 2 > sizeof(work->row.initiators))
-        body_problem_add(problems, false, pointer, "Too many");
+        body_problem_add(problems, false, pointer, "is one too many");
     else
         (void)snprintf(to + used, sizeof(work->row.initiators) - used, "%s\n", name);
 }

@@ -77,13 +77,13 @@ static void endpoints_take(
             body_problem_add(&call->problems, false, pointer, "%s", fault.why);
         else if (!portal_is_allowed(call->service, &portal))
             body_problem_add(&call->problems, false, pointer,
-                    "The portal is not among those allowed");
+                    "the portal is not on the list of allowed ones (--allow-portal)");
         else
             portal_format(&portal, canonical[i]);
     }
     if (call->problems.count == 0 &&
             !texts_to_json(json, STORE_GOAL, endpoints->count, list))
-        body_problem_add(&call->problems, false, "/TargetEndpoint", "Too long");
+        body_problem_add(&call->problems, false, "/TargetEndpoint", "is too long");
 }
 
 /** What a client sent over what there was; false: the outcome says why. */

@@ -60,20 +60,37 @@ bool turn_find(
     return false;
 }
 
+/* Each fault with the member it is about, for whoever sees no more than the detail: a log,
+   a result, a person with jq. */
+static void problems_tell(const struct body_problems *problems, size_t room, char *text)
+{
+    size_t used = 0;
+
+    text[0] = '\0';
+    for (unsigned i = 0; i < problems->count && used < room; i++) {
+        const struct body_problem *problem = &problems->list[i];
+        bool whole = problem->pointer[0] == '\0'; /* the body, no member of it */
+        int n = snprintf(text + used, room - used, "%s%s%s%s", i ? "; " : "",
+                whole ? "" : problem->pointer + 1, whole ? "" : ": ", problem->detail);
+
+        used += n > 0 ? (size_t)n : 0;
+    }
+}
+
 void call_refuse(struct call *call)
 {
     const struct body_problems *problems = &call->problems;
+    char detail[480]; /* what is cut off still stands in Errors */
     bool invalid = false;
 
     for (unsigned i = 0; i < problems->count; i++)
         invalid |= !problems->list[i].unsupported;
+    problems_tell(problems, sizeof(detail), detail);
     outcome_fail(call->outcome, invalid ? API_INVALID : API_NOT_SUPPORTED,
             !call_is_method(call) ? -1
                     : invalid     ? CIM_INVALID_PARAMETER
                                   : CIM_NOT_SUPPORTED,
-            "%s",
-            problems->count == 1 ? problems->list[0].detail
-                                 : "More than one member cannot be taken");
+            "%s", detail);
     for (unsigned i = 0; i < problems->count; i++)
         outcome_pointer(
                 call->outcome, problems->list[i].pointer, problems->list[i].detail);

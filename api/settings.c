@@ -207,8 +207,7 @@ static bool patch_decode(struct call *call, const struct store_setting *setting,
     }
     (void)body_decode(after, strlen(after), members, MEMBERS, input, &call->problems);
     if (call->problems.count == 0 && !input->has_name)
-        body_problem_add(
-                &call->problems, false, "/ElementName", "It cannot be removed");
+        body_problem_add(&call->problems, false, "/ElementName", "cannot be removed");
     if (call->problems.count == 0)
         return true;
     call_refuse(call);

@@ -83,7 +83,8 @@ int credentials_read(
 
     memset(chap, 0, sizeof *chap);
     if (directory < 0)
-        return fault_set(fault, -ENOKEY, "there is no directory of credentials");
+        return fault_set(
+                fault, -ENOKEY, "there is no directory of credentials (--credentials)");
     if (!name_is_plain(name))
         return fault_set(fault, -ENOKEY, "that is no name of a credentials file");
     scoped_fd int fd =

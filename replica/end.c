@@ -171,7 +171,7 @@ static int spec_iscsi(struct end *end, const struct address *address)
     if (!portal_allowed(engine, &address->portal)) {
         portal_format(&address->portal, text);
         return fault_set(&end->fault, -EPERM,
-                "portal %s is not on the list of allowed ones", text);
+                "portal %s is not on the list of allowed ones (--allow-portal)", text);
     }
     spec->driver = BLOCK_DRIVER_iscsi;
     spec->expect_size = end->element.whole; /* compared after the barrier's reset */

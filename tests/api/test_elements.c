@@ -156,6 +156,38 @@ Test(elements, members_that_do_not_go_together_are_5)
     expect_eq(files_in_pool(), 0);
 }
 
+static void refused_with(enum api_call call, const char *body, const char *detail)
+{
+    struct answer answer = rig_call(&rig, call, nothing, body);
+
+    expect_str(answer_detail(&answer), detail);
+    answer_release(&answer);
+}
+
+/* For a person who looks at the detail alone, as the row of /results shows it. */
+Test(elements, a_refusal_names_the_members_it_is_about)
+{
+    struct answer answer;
+    json_t *result;
+
+    refused_with(API_ELEMENT_CREATE, "{}", "Type: is required");
+    refused_with(API_ELEMENT_CREATE,
+            "{\"Type\":\"StorageVolume\",\"Pool\":\"default\"}", "Size: is required");
+    refused_with(API_ELEMENT_CREATE, "{\"Type\":\"StorageVolume\"}",
+            "Exactly one of Address, Pool and Of says where the element is");
+    refused_with(API_PIPE_CREATE, "{\"TargetEndpoint\":[\"127.0.0.1:0\"]}",
+            "TargetEndpoint/0: port 0 cannot be connected to");
+    refused_with(API_REPLICA_CREATE, "{\"Colour\":1}",
+            "SourceElement: is required; CopyType: is required; "
+            "Colour: there is no such member");
+    answer = rig_call(&rig, API_RESULTS_LIST, nothing, NULL);
+    result = json_array_get(json_object_get(answer.json, "Members"), 0);
+    expect_str(json_string_value(json_object_get(result, "Detail")),
+            "SourceElement: is required; CopyType: is required; "
+            "Colour: there is no such member");
+    answer_release(&answer);
+}
+
 Test(elements, types_that_are_not_built_are_1)
 {
     refused("{\"Type\":\"FileSystem\",\"Pool\":\"default\",\"Size\":512}",
