@@ -35,6 +35,7 @@ static void refuse_probe(struct call *call, bool file, const struct fault *fault
         refuse(call, API_INVALID, "/Credentials", fault->why);
         return;
     case -ENOENT:
+    case -ENOTDIR:
         if (file) {
             refuse(call, API_NO_REFERENCE, "/Address", fault->why);
             return;

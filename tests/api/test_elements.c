@@ -244,6 +244,8 @@ Test(elements, what_is_no_file_of_bytes_is_refused)
     rig_file(&rig, "odd", 513, 0);
     refused("{\"Type\":\"StorageVolume\",\"Address\":\"pool:default/odd\"}",
             API_INVALID, 5, "/Type");
+    refused("{\"Type\":\"LogicalFile\",\"Address\":\"pool:default/odd/x\"}",
+            API_NO_REFERENCE, 5, "/Address");
 }
 
 Test(elements, a_portal_off_the_list_is_refused_before_any_connection)
