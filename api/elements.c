@@ -356,7 +356,7 @@ void call_ELEMENT_GET(struct call *call)
     }
 
 static const struct body_member create_members[] = {
-    MEMBER("Type", BODY_TEXT, type, .required = true, .min = 1, .max = 32),
+    MEMBER("Type", BODY_TEXT, type, .need = BODY_REQUIRED, .min = 1, .max = 32),
     MEMBER("ElementName", BODY_TEXT, name, .min = 1, .max = STORE_NAME - 1),
     MEMBER("Pool", BODY_NAMED, pool, .min = 1, .max = STORE_WORD - 1,
             .collection = "pools"),
@@ -520,6 +520,7 @@ void call_ELEMENT_PATCH(struct call *call)
     static const struct body_member members[] = {
         { .name = "ElementName",
                 .type = BODY_TEXT,
+                .need = BODY_KEPT,
                 .min = 1,
                 .max = STORE_NAME - 1,
                 .offset = offsetof(struct element_renaming, name),

@@ -237,7 +237,7 @@ struct export_work {
     }
 
 static const struct body_member members[] = {
-    MEMBER("Initiators", BODY_TEXTS, initiators, .required = true, .min = 1,
+    MEMBER("Initiators", BODY_TEXTS, initiators, .need = BODY_REQUIRED, .min = 1,
             .max = BODY_LIST_MAX),
     MEMBER("Credentials", BODY_TEXT, credentials, .min = 1, .max = STORE_WORD - 1),
     MEMBER("ReadOnly", BODY_FLAG, read_only, .min = 0),

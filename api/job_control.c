@@ -94,7 +94,7 @@ struct change_input {
 static const struct body_member change_members[] = {
     { .name = "RequestedState",
             .type = BODY_CIM,
-            .required = true,
+            .need = BODY_REQUIRED,
             .offset = offsetof(struct change_input, state),
             .given = offsetof(struct change_input, has_state),
             .map = CIM_REQUESTED_STATE },

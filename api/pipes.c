@@ -22,7 +22,8 @@ struct pipe_input {
 #define MEMBER(json, kind, value, ...)                                                 \
     {                                                                                  \
         .name = json, .type = kind, .offset = offsetof(struct pipe_input, value),      \
-        .given = offsetof(struct pipe_input, has_##value), __VA_ARGS__                 \
+        .given = offsetof(struct pipe_input, has_##value), .need = BODY_CLEARED,       \
+        __VA_ARGS__                                                                    \
     }
 
 static const struct body_member members[] = {
@@ -90,20 +91,26 @@ static void endpoints_take(
 static bool pipe_take(
         struct call *call, const struct pipe_input *input, struct store_pipe *pipe)
 {
-    if (input->has_name)
+    if (input->has_name && !input->name[0])
+        body_problem_add(&call->problems, false, "/ElementName", "cannot be removed");
+    else if (input->has_name)
         memcpy(pipe->name, input->name, sizeof(pipe->name));
     if (input->has_source_system)
         memcpy(pipe->source_system, input->source_system, sizeof(pipe->source_system));
     if (input->has_target_system)
         memcpy(pipe->target_system, input->target_system, sizeof(pipe->target_system));
-    if (input->has_credentials && !word_is_plain(input->credentials))
+    if (input->has_credentials && input->credentials[0] &&
+            !word_is_plain(input->credentials))
         body_problem_add(&call->problems, false, "/Credentials",
                 "The name of a file in the directory of credentials, nothing else");
     else if (input->has_credentials)
         memcpy(pipe->credentials, input->credentials, sizeof(pipe->credentials));
     if (input->has_limit)
         pipe->limit = input->limit;
-    if (input->has_endpoints)
+    if (input->has_endpoints && input->endpoints.count == 0)
+        body_problem_add(
+                &call->problems, false, "/TargetEndpoint", "cannot be removed");
+    else if (input->has_endpoints)
         endpoints_take(call, &input->endpoints, pipe->endpoints);
     if (call->problems.count == 0)
         return true;
@@ -190,8 +197,11 @@ void call_PIPE_CREATE(struct call *call)
 
     if (!call_decode(call, members, MEMBERS, &work.input))
         return;
-    if (!work.input.has_endpoints)
-        body_problem_add(&call->problems, false, "/TargetEndpoint", "Missing");
+    if (work.input.endpoints.count == 0)
+        body_problem_add(&call->problems, false, "/TargetEndpoint", "is required");
+    /* Of a pipe that is made, a null is the same as no member. */
+    work.input.has_endpoints = work.input.endpoints.count > 0;
+    work.input.has_name = work.input.name[0] != '\0';
     name_make(work.pipe.name, "Pipe", &work.pipe.id);
     if (pipe_take(call, &work.input, &work.pipe))
         (void)call_commit(call, create_work, &work);

@@ -22,15 +22,15 @@ struct attach_input {
 
 #define INPUT(member) offsetof(struct attach_input, member)
 static const struct body_member attach_members[] = {
-    { "SourceElement", BODY_REFERENCE, true, INPUT(source), INPUT(has_source), 0, 0, 0,
-            "elements" },
-    { "TargetElement", BODY_REFERENCE, false, INPUT(target), INPUT(has_target), 0, 0, 0,
-            "elements" },
-    { "CopyType", BODY_CIM, true, INPUT(copy_type), INPUT(has_copy_type), 0, 0,
+    { "SourceElement", BODY_REFERENCE, BODY_REQUIRED, INPUT(source), INPUT(has_source),
+            0, 0, 0, "elements" },
+    { "TargetElement", BODY_REFERENCE, BODY_OPTIONAL, INPUT(target), INPUT(has_target),
+            0, 0, 0, "elements" },
+    { "CopyType", BODY_CIM, BODY_REQUIRED, INPUT(copy_type), INPUT(has_copy_type), 0, 0,
             CIM_COPY_TYPE, NULL },
-    { "Goal", BODY_GOAL, false, INPUT(goal), INPUT(has_goal), 0, 0, 0, NULL },
-    { "ReplicationPipe", BODY_REFERENCE, false, INPUT(pipe), INPUT(has_pipe), 0, 0, 0,
-            "pipes" },
+    { "Goal", BODY_GOAL, BODY_OPTIONAL, INPUT(goal), INPUT(has_goal), 0, 0, 0, NULL },
+    { "ReplicationPipe", BODY_REFERENCE, BODY_OPTIONAL, INPUT(pipe), INPUT(has_pipe), 0,
+            0, 0, "pipes" },
 };
 #undef INPUT
 

@@ -20,15 +20,15 @@ struct create_input {
 
 #define INPUT(member) offsetof(struct create_input, member)
 static const struct body_member create_members[] = {
-    { "ElementName", BODY_TEXT, false, INPUT(name), INPUT(has_name), 1, STORE_NAME - 1,
-            0, NULL },
-    { "SourceElement", BODY_REFERENCE, true, INPUT(source), INPUT(has_source), 0, 0, 0,
-            "elements" },
-    { "TargetSettingGoal", BODY_REFERENCE, false, INPUT(setting), INPUT(has_setting), 0,
-            0, 0, "settings" },
-    { "TargetPool", BODY_NAMED, false, INPUT(pool), INPUT(has_pool), 1, STORE_WORD - 1,
-            0, "pools" },
-    { "CopyType", BODY_CIM, true, INPUT(copy_type), INPUT(has_copy_type), 0, 0,
+    { "ElementName", BODY_TEXT, BODY_OPTIONAL, INPUT(name), INPUT(has_name), 1,
+            STORE_NAME - 1, 0, NULL },
+    { "SourceElement", BODY_REFERENCE, BODY_REQUIRED, INPUT(source), INPUT(has_source),
+            0, 0, 0, "elements" },
+    { "TargetSettingGoal", BODY_REFERENCE, BODY_OPTIONAL, INPUT(setting),
+            INPUT(has_setting), 0, 0, 0, "settings" },
+    { "TargetPool", BODY_NAMED, BODY_OPTIONAL, INPUT(pool), INPUT(has_pool), 1,
+            STORE_WORD - 1, 0, "pools" },
+    { "CopyType", BODY_CIM, BODY_REQUIRED, INPUT(copy_type), INPUT(has_copy_type), 0, 0,
             CIM_COPY_TYPE, NULL },
 };
 #undef INPUT

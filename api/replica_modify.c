@@ -497,7 +497,7 @@ struct modify_input {
 static const struct body_member modify_members[] = {
     { .name = "Operation",
             .type = BODY_CIM,
-            .required = true,
+            .need = BODY_REQUIRED,
             .offset = offsetof(struct modify_input, operation),
             .given = offsetof(struct modify_input, has_operation),
             .map = CIM_OPERATION },

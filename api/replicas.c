@@ -161,6 +161,7 @@ struct patch_input {
 static const struct body_member patch_members[] = {
     { .name = "CopyPriority",
             .type = BODY_CIM,
+            .need = BODY_KEPT,
             .offset = offsetof(struct patch_input, priority),
             .given = offsetof(struct patch_input, has_priority),
             .map = CIM_COPY_PRIORITY },

@@ -47,7 +47,7 @@ bool body_reference(const char *text, const char *collection, char id[37])
 static bool any_required(const struct body_member *members, size_t count)
 {
     for (size_t i = 0; i < count; i++)
-        if (members[i].required)
+        if (members[i].need == BODY_REQUIRED)
             return true;
     return false;
 }

@@ -34,12 +34,20 @@ struct body_texts {
     char text[BODY_LIST_MAX][256];
 };
 
+/** Must a member be there, and what is a null, which of a PATCH removes (RFC 7396)? */
+enum body_need {
+    BODY_OPTIONAL, /* a null is the same as no member */
+    BODY_REQUIRED, /* absent or null: a problem */
+    BODY_KEPT, /* optional; null: a problem, it cannot be removed */
+    BODY_CLEARED, /* optional; null: given, and the value stays zero */
+};
+
 struct body_member {
     const char *name;
     enum body_type type;
-    bool required; /* absent or null: a problem; else null is the same as absent */
+    enum body_need need;
     size_t offset; /* of the value in the struct */
-    size_t given; /* offset of a bool, set when the member was there and not null */
+    size_t given; /* offset of a bool, set when the member was there (and see need) */
     uint64_t min, max;
     enum cim_map map;
     const char *collection; /* REFERENCE, NAMED: "elements" */

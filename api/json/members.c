@@ -218,14 +218,18 @@ int member_decode(const struct body_member *member, json_t *value, void *into,
     char pointer[POINTER_MAX];
     struct place place = { member, (char *)into + member->offset, pointer, problems,
         0 };
+    bool given = false;
 
     pointer_join(pointer, "", member->name);
-    if (!value || json_is_null(value)) {
-        if (member->required)
-            REFUSE(&place, "is required");
-        return 0;
-    }
-    if (decode(&place, value))
+    if (value && !json_is_null(value))
+        given = decode(&place, value);
+    else if (member->need == BODY_REQUIRED)
+        REFUSE(&place, "is required");
+    else if (value && member->need == BODY_KEPT)
+        REFUSE(&place, "cannot be removed");
+    else
+        given = value && member->need == BODY_CLEARED;
+    if (given)
         *(bool *)((char *)into + member->given) = true;
     return place.result;
 }

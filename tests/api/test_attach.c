@@ -376,6 +376,10 @@ Test(attach, priority_is_patched_and_tags_are_honoured)
             "{\"CopyPriority\":5}");
     expect_answer(&answer, INVALID, -1);
     answer_release(&answer);
+    answer = rig_call(&rig, API_REPLICA_PATCH, (struct asked){ .id = target },
+            "{\"CopyPriority\":null}");
+    expect_answer(&answer, INVALID, -1);
+    answer_release(&answer);
     answer = rig_call(&rig, API_REPLICAS_LIST,
             (struct asked){ .query = "CopyType=UnSyncAssoc&SyncState=14" }, NULL);
     expect_eq(json_array_size(json_object_get(answer.json, "Members")), 1);

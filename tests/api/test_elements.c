@@ -493,6 +493,11 @@ Test(elements, patch_changes_the_name_and_minds_the_tag)
             &rig, API_ELEMENT_PATCH, (struct asked){ .id = id }, "{\"Size\":1}");
     expect_answer(&answer, INVALID, -1);
     answer_release(&answer);
+    answer = rig_call(&rig, API_ELEMENT_PATCH, (struct asked){ .id = id },
+            "{\"ElementName\":null}");
+    expect_answer(&answer, INVALID, -1);
+    expect_str(answer_detail(&answer), "ElementName: cannot be removed");
+    answer_release(&answer);
     answer = rig_call(&rig, API_ELEMENT_DELETE,
             (struct asked){ .id = id, .if_match = tag }, NULL);
     expect_eq(answer.outcome.verdict, API_PRECONDITION);

@@ -230,6 +230,11 @@ Test(jobs, patch_changes_the_limit_and_the_flag)
     expect_answer(&answer, INVALID, -1);
     expect_eq(json_array_size(json_object_get(answer.json, "Errors")), 3);
     answer_release(&answer);
+    answer = rig_call(&rig, API_JOB_PATCH, (struct asked){ .id = job.id.text },
+            "{\"Priority\":null,\"BandwidthLimit\":null,\"DeleteOnCompletion\":null}");
+    expect_answer(&answer, INVALID, -1); /* a null removes, and these always are */
+    expect_eq(json_array_size(json_object_get(answer.json, "Errors")), 3);
+    answer_release(&answer);
 }
 
 Test(jobs, one_that_is_over_takes_no_limit)

@@ -188,6 +188,39 @@ Test(pipes, one_that_is_used_keeps_its_way_but_not_its_name)
     answer_release(&answer);
 }
 
+/* RFC 7396: a null removes. What is not removed is refused, not passed over. */
+Test(pipes, a_null_takes_away_what_may_be_missing)
+{
+    struct answer answer = rig_call(&rig, API_PIPE_CREATE, nothing,
+            "{\"ElementName\":null,\"SourceSystem\":\"a\",\"TargetSystem\":\"b\","
+            "\"Credentials\":\"c\",\"BandwidthLimit\":5,"
+            "\"TargetEndpoint\":[\"127.0.0.1\"]}");
+    static const char *const kept[] = { "ElementName", "TargetEndpoint" };
+    char id[64], body[64];
+    struct asked asked = { .id = id };
+
+    expect_answer(&answer, MADE, -1);
+    snprintf(id, sizeof(id), "%s", answer_text(&answer, "Id"));
+    answer_release(&answer);
+    for (size_t i = 0; i < sizeof(kept) / sizeof(*kept); i++) {
+        snprintf(body, sizeof(body), "{\"%s\":null}", kept[i]);
+        answer = rig_call(&rig, API_PIPE_PATCH, asked, body);
+        expect_answer(&answer, INVALID, -1);
+        expect(strstr(answer_detail(&answer), "cannot be removed"));
+        answer_release(&answer);
+    }
+    answer = rig_call(&rig, API_PIPE_PATCH, asked,
+            "{\"SourceSystem\":null,\"TargetSystem\":null,\"Credentials\":null,"
+            "\"BandwidthLimit\":null}");
+    expect_answer(&answer, DONE, -1);
+    expect(json_is_null(json_object_get(answer.json, "SourceSystem")));
+    expect(json_is_null(json_object_get(answer.json, "TargetSystem")));
+    expect(json_is_null(json_object_get(answer.json, "Credentials")));
+    expect_eq(answer_number(&answer, "BandwidthLimit"), 0);
+    expect_eq(json_array_size(json_object_get(answer.json, "TargetEndpoint")), 1);
+    answer_release(&answer);
+}
+
 Test(pipes, a_pipe_holds_whole_portals_only)
 {
     struct store_pipe pipe = { .endpoints = "[\"127.0.0.1:3260\",\"[::1]:32601\"]" };

@@ -34,7 +34,7 @@ static const struct body_member members[] = {
     { MEMBER("Offset", BODY_NUMBER, offset), .max = 4096 },
     { MEMBER("Remote", BODY_FLAG, remote) },
     { MEMBER("Operation", BODY_CIM, operation), .map = CIM_OPERATION },
-    { MEMBER("SourceElement", BODY_REFERENCE, source), .required = true,
+    { MEMBER("SourceElement", BODY_REFERENCE, source), .need = BODY_REQUIRED,
             .collection = "elements" },
     { MEMBER("TargetPool", BODY_NAMED, pool), .max = 8, .collection = "pools" },
     { MEMBER("Goal", BODY_GOAL, goal) },

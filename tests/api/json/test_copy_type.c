@@ -15,7 +15,7 @@ struct call {
 static const struct body_member members[] = {
     { .name = "CopyType",
             .type = BODY_CIM,
-            .required = true,
+            .need = BODY_REQUIRED,
             .offset = offsetof(struct call, copy_type),
             .given = offsetof(struct call, copy_type_given),
             .map = CIM_COPY_TYPE },
