@@ -123,6 +123,12 @@ static int parent_open(int directory, const char *name, const char **base)
     return beneath_open(directory, parent, O_RDONLY | O_DIRECTORY, 0);
 }
 
+/* A file without a name gets one through /proc alone: AT_EMPTY_PATH is for the privileged. */
+static bool can_name_later(void)
+{
+    return access("/proc/self/fd", X_OK) == 0;
+}
+
 static bool lacks_tmpfile(int error)
 {
     return error == -EOPNOTSUPP || error == -EISDIR || error == -ENOENT;
@@ -136,7 +142,9 @@ static int newborn_open(struct newborn *newborn, int directory, const char *name
         return newborn->parent;
     if (faccessat(newborn->parent, newborn->base, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
         return -EEXIST; /* early, before any block is taken; linking checks again */
-    newborn->fd = beneath_open(newborn->parent, ".", O_TMPFILE | O_RDWR, FILE_MODE);
+    newborn->fd = can_name_later()
+            ? beneath_open(newborn->parent, ".", O_TMPFILE | O_RDWR, FILE_MODE)
+            : -EOPNOTSUPP;
     if (lacks_tmpfile(newborn->fd)) {
         newborn->fd = beneath_open(
                 newborn->parent, newborn->base, O_RDWR | O_CREAT | O_EXCL, FILE_MODE);

@@ -11,6 +11,33 @@
 
 static struct directory directory;
 
+/* -- a host without /proc: the two calls are wrapped by the linker, see CMakeLists.txt -- */
+
+static bool no_proc;
+
+int __real_access(const char *path, int mode);
+int __wrap_access(const char *path, int mode);
+int __real_linkat(int, const char *from, int, const char *to, int flags);
+int __wrap_linkat(int, const char *from, int, const char *to, int flags);
+
+static bool is_hidden(const char *path)
+{
+    if (!no_proc || strncmp(path, "/proc/", 6) != 0)
+        return false;
+    errno = ENOENT;
+    return true;
+}
+
+int __wrap_access(const char *path, int mode)
+{
+    return is_hidden(path) ? -1 : __real_access(path, mode);
+}
+
+int __wrap_linkat(int there, const char *from, int here, const char *to, int flags)
+{
+    return is_hidden(from) ? -1 : __real_linkat(there, from, here, to, flags);
+}
+
 static void set(void)
 {
     expect(directory_make(&directory));
@@ -83,6 +110,26 @@ Test(pool, a_reserved_file_has_its_blocks_or_is_not_there)
     expect(result == -ENOSPC || result == -EFBIG);
     expect_eq(fault.error, result);
     expect_eq(entries(directory.fd), 1);
+    directory_remove(&directory);
+}
+
+/* A container or a chroot may have none: then nothing gives a file its name afterwards. */
+Test(pool, a_file_is_made_where_there_is_no_proc)
+{
+    struct stat status;
+    struct fault fault = { 0 };
+    uint64_t total, remaining;
+
+    set();
+    no_proc = true;
+    expect_eq(pool_create(directory.fd, "a.raw", 1048576, true, &fault), 0);
+    expect_eq(fstatat(directory.fd, "a.raw", &status, 0), 0);
+    expect_eq(status.st_size, 1048576);
+    expect_eq(status.st_mode & 07777, 0600);
+    expect_eq(pool_create(directory.fd, "a.raw", 4096, false, &fault), -EEXIST);
+    expect_eq(pool_space(directory.fd, &total, &remaining), 0);
+    expect(pool_create(directory.fd, "b.raw", total * 2, true, &fault) < 0);
+    expect_eq(entries(directory.fd), 1); /* what failed has left no name */
     directory_remove(&directory);
 }
 
