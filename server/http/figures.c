@@ -121,29 +121,38 @@ static void family_print_durations(
     text_print(text, "%s_count{route=\"%s\"} %llu\n", name, label, sum);
 }
 
-static unsigned process_descriptors(void)
+/* What only /proc knows is left out where there is none: 0 would be a lie. */
+static void process_print_descriptors(struct text *text)
 {
     unsigned count = 0;
     DIR *directory = opendir("/proc/self/fd");
 
-    while (directory && readdir(directory))
+    if (!directory)
+        return;
+    while (readdir(directory))
         count++;
-    if (directory)
-        (void)closedir(directory);
-    return count > 3 ? count - 3 : 0; /* ".", ".." and the directory itself */
+    (void)closedir(directory);
+    text_print(text,
+            "# HELP process_open_fds Open file descriptors.\n"
+            "# TYPE process_open_fds gauge\n"
+            "process_open_fds %u\n",
+            count > 3 ? count - 3 : 0); /* ".", ".." and the directory itself */
 }
 
-static unsigned long long process_resident(void)
+static void process_print_resident(struct text *text)
 {
-    unsigned long long pages = 0;
+    unsigned long long pages;
     FILE *file = fopen("/proc/self/statm", "re");
 
     if (!file)
-        return 0;
-    if (fscanf(file, "%*u %llu", &pages) != 1)
-        pages = 0;
+        return;
+    if (fscanf(file, "%*u %llu", &pages) == 1)
+        text_print(text,
+                "# HELP process_resident_memory_bytes Resident memory.\n"
+                "# TYPE process_resident_memory_bytes gauge\n"
+                "process_resident_memory_bytes %llu\n",
+                pages * (unsigned long long)sysconf(_SC_PAGESIZE));
     (void)fclose(file);
-    return pages * (unsigned long long)sysconf(_SC_PAGESIZE);
 }
 
 static void process_print(const struct figures *figures, struct text *text)
@@ -156,25 +165,19 @@ static void process_print(const struct figures *figures, struct text *text)
     text_print(text,
             "# HELP process_cpu_seconds_total User and system CPU time spent.\n"
             "# TYPE process_cpu_seconds_total counter\n"
-            "process_cpu_seconds_total %.6f\n"
-            "# HELP process_resident_memory_bytes Resident memory.\n"
-            "# TYPE process_resident_memory_bytes gauge\n"
-            "process_resident_memory_bytes %llu\n",
+            "process_cpu_seconds_total %.6f\n",
             (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
-                    (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6,
-            process_resident());
+                    (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6);
+    process_print_resident(text);
+    process_print_descriptors(text);
     text_print(text,
-            "# HELP process_open_fds Open file descriptors.\n"
-            "# TYPE process_open_fds gauge\n"
-            "process_open_fds %u\n"
             "# HELP process_max_fds Limit of open file descriptors.\n"
             "# TYPE process_max_fds gauge\n"
             "process_max_fds %llu\n"
             "# HELP process_start_time_seconds Start of the process, since 1970 UTC.\n"
             "# TYPE process_start_time_seconds gauge\n"
             "process_start_time_seconds %.3f\n",
-            process_descriptors(), (unsigned long long)limit.rlim_cur,
-            (double)figures->started_ms / 1e3);
+            (unsigned long long)limit.rlim_cur, (double)figures->started_ms / 1e3);
 }
 
 void figures_print(struct figures *figures, struct text *text)
