@@ -14,6 +14,7 @@ enum { DEVICE_NO_ANSWER = 1 };
 
 struct device_call {
     struct block_request request;
+    struct iovec iov; /* of device_call_start() */
     bool done;
     int result;
 };
@@ -36,6 +37,21 @@ static inline int device_call_run(struct block_device *device, struct device_cal
         abort();
     }
     return drive_until(device->loop, &call->done) ? call->result : DEVICE_NO_ANSWER;
+}
+
+/** Submits a request of one piece, which stays under way until @call->done. */
+static inline void device_call_start(struct device_call *call,
+        struct block_device *device, enum block_op op, uint64_t offset, void *bytes,
+        uint64_t length)
+{
+    *call = (struct device_call){ .iov = { bytes, length },
+        .request = { .op = op,
+                .offset = offset,
+                .length = length,
+                .iov = &call->iov,
+                .iovcnt = 1,
+                .done = device_call_done } };
+    block_submit(device, &call->request);
 }
 
 static inline int device_do(struct block_device *device, enum block_op op,

@@ -11,18 +11,10 @@ enum { CALLS = 24 };
 static uint8_t bytes[CALLS * 512];
 
 static struct device_call calls[CALLS];
-static struct iovec iovs[CALLS];
 
 static void start(struct block_device *device, unsigned at, enum block_op op)
 {
-    iovs[at] = (struct iovec){ bytes + at * 512, 512 };
-    calls[at] = (struct device_call){ .request = { .op = op,
-                                              .offset = at * 512,
-                                              .length = 512,
-                                              .iov = &iovs[at],
-                                              .iovcnt = 1,
-                                              .done = device_call_done } };
-    block_submit(device, &calls[at].request);
+    device_call_start(&calls[at], device, op, at * 512, bytes + at * 512, 512);
 }
 
 static void land_all(int wanted)
