@@ -5,18 +5,10 @@
 #define TESTS_API_STRESS_H
 
 #include <stdio.h>
-#include <stdlib.h>
 
 #include "api/api.h"
 #include "tests/support/directory.h"
-
-#define must(condition)                                                                \
-    do {                                                                               \
-        if (!(condition)) {                                                            \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);            \
-            abort();                                                                   \
-        }                                                                              \
-    } while (0)
+#include "tests/support/must.h"
 
 /** A directory with one pool; directory_remove() at the end. Where it is made it stays. */
 struct stress {

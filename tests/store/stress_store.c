@@ -11,20 +11,13 @@
 #include <string.h>
 
 #include "tests/store/rig.h"
+#include "tests/support/must.h"
 
 enum { ACCOUNTS = 24, READERS = 12, TURNS = 300, AMOUNT = 1000 };
 
 static struct rig rig;
 static atomic_bool over;
 static atomic_uint lists, gets, waits;
-
-#define MUST(condition)                                                                \
-    do {                                                                               \
-        if (!(condition)) {                                                            \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);            \
-            abort();                                                                   \
-        }                                                                              \
-    } while (0)
 
 static int64_t shares[ACCOUNTS];
 
@@ -44,8 +37,8 @@ static void transfer(uint64_t *seed)
 
     shares[from] -= amount;
     shares[to] += amount;
-    MUST(account_put(from) == 0);
-    MUST(account_put(to) == 0);
+    must(account_put(from) == 0);
+    must(account_put(to) == 0);
 }
 
 static void transfer_undone(uint64_t *seed)
@@ -53,11 +46,11 @@ static void transfer_undone(uint64_t *seed)
     int64_t before[ACCOUNTS];
 
     memcpy(before, shares, sizeof(shares));
-    MUST(store_mark(rig.store) == 0);
+    must(store_mark(rig.store) == 0);
     shares[0] += 77;
-    MUST(account_put(0) == 0);
+    must(account_put(0) == 0);
     transfer(seed);
-    MUST(store_undo(rig.store) == 0);
+    must(store_undo(rig.store) == 0);
     memcpy(shares, before, sizeof(shares));
 }
 
@@ -65,20 +58,20 @@ static void turn(unsigned n, uint64_t *seed)
 {
     struct store_event event = { .time = n, .changed = "{}" };
 
-    MUST(store_begin(rig.store) == 0);
+    must(store_begin(rig.store) == 0);
     for (unsigned i = 0; i < 4; i++) {
-        MUST(store_mark(rig.store) == 0);
+        must(store_mark(rig.store) == 0);
         transfer(seed);
-        MUST(store_keep(rig.store) == 0);
+        must(store_keep(rig.store) == 0);
         if (i == 2)
             transfer_undone(seed);
-        MUST(rig_put(&rig, STORE_EVENT, &event) == 0);
+        must(rig_put(&rig, STORE_EVENT, &event) == 0);
     }
-    MUST(store_commit(rig.store) == 0);
+    must(store_commit(rig.store) == 0);
     if (n % 16 == 3)
-        MUST(store_checkpoint(rig.store, n % 32 == 3) == 0);
+        must(store_checkpoint(rig.store, n % 32 == 3) == 0);
     if (n % 16 == 7)
-        MUST(store_expire(rig.store, n > 50 ? n - 50 : 1, 100, 1, 1, 40) >= 0);
+        must(store_expire(rig.store, n > 50 ? n - 50 : 1, 100, 1, 1, 40) >= 0);
 }
 
 static bool sum_each(void *context, const void *row)
@@ -92,7 +85,7 @@ static bool event_each(void *context, const void *row)
     const struct store_event *event = row;
     int64_t *last = context;
 
-    MUST(!*last || event->number == *last + 1);
+    must(!*last || event->number == *last + 1);
     *last = event->number;
     return true;
 }
@@ -110,12 +103,12 @@ static void look(struct store_reader *reader, uint64_t *seed)
             .count = 5,
             .numbers = { 0, 1, 2, -1, -2 } };
     }
-    MUST(store_list(reader, &query, sum_each, &sum) == ACCOUNTS);
-    MUST(sum == AMOUNT * ACCOUNTS);
-    MUST(store_get(reader, STORE_REPLICA, rig_id(seed_below(seed, ACCOUNTS)).text,
+    must(store_list(reader, &query, sum_each, &sum) == ACCOUNTS);
+    must(sum == AMOUNT * ACCOUNTS);
+    must(store_get(reader, STORE_REPLICA, rig_id(seed_below(seed, ACCOUNTS)).text,
                  &row) == 0);
-    MUST(store_events(reader, 0, 20, event_each, &last) >= 0);
-    MUST(store_bytes(rig.store) > 0 && !store_tight(rig.store));
+    must(store_events(reader, 0, 20, event_each, &last) >= 0);
+    must(store_bytes(rig.store) > 0 && !store_tight(rig.store));
     atomic_fetch_add(&lists, 1);
     atomic_fetch_add(&gets, 1);
 }
@@ -146,18 +139,18 @@ int main(void)
     rig_open(&rig);
     for (unsigned i = 0; i < ACCOUNTS; i++) {
         shares[i] = AMOUNT;
-        MUST(account_put(i) == 0);
+        must(account_put(i) == 0);
     }
     for (unsigned i = 0; i < READERS; i++) {
         seeds[i] = seed_next(&seed);
-        MUST(pthread_create(&readers[i], NULL, reader_run, &seeds[i]) == 0);
+        must(pthread_create(&readers[i], NULL, reader_run, &seeds[i]) == 0);
     }
     for (unsigned i = 0; i < TURNS; i++)
         turn(i, &seed);
     atomic_store(&over, true);
     for (unsigned i = 0; i < READERS; i++)
-        MUST(pthread_join(readers[i], NULL) == 0);
-    MUST(atomic_load(&lists) > 0);
+        must(pthread_join(readers[i], NULL) == 0);
+    must(atomic_load(&lists) > 0);
     printf("%d transactions, %u lists, %u waits without a reader\n", TURNS,
             atomic_load(&lists), atomic_load(&waits));
     rig_remove(&rig);
