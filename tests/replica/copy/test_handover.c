@@ -188,16 +188,23 @@ Test(handover, what_is_not_fetched_is_read_and_written)
     cr_assert(fetched > 0 && failed > 0);
 }
 
+/* One volume, full of bytes, whose target fetches in this manner. */
+static struct copy_options one_volume(
+        struct rig *rig, enum manner how, uint64_t size, enum copy_kind kind)
+{
+    manner = how;
+    fetched = looked = failed = 0;
+    rig_init_plain(rig, rig_seed(), size, 512, 512, 0, BLOCK_VOLATILE);
+    rig->wrap = fetcher_over;
+    return rig_options(kind);
+}
+
 /* A target that cannot, after all, is not asked again and again. */
 Test(handover, one_that_fails_is_given_up)
 {
     struct rig rig;
-    struct copy_options options = rig_options(COPY_FULL);
+    struct copy_options options = one_volume(&rig, FAILS, 64 << 20, COPY_FULL);
 
-    manner = FAILS;
-    failed = 0;
-    rig_init_plain(&rig, rig_seed(), 64 << 20, 512, 512, 0, BLOCK_VOLATILE);
-    rig.wrap = fetcher_over;
     cr_assert(rig_copy(&rig, &options) == 0);
     cr_assert(failed > 0 && failed <= 16);
     rig_expect_equal(&rig);
@@ -208,15 +215,12 @@ Test(handover, one_that_fails_is_given_up)
 Test(handover, nothing_is_believed_zero_after_a_failure)
 {
     struct rig rig;
-    struct copy_options options = rig_options(COPY_FULL);
+    struct copy_options options =
+            one_volume(&rig, FAILS_AND_IS_ZEROED, SIZE, COPY_FULL);
 
-    manner = FAILS_AND_IS_ZEROED;
-    failed = 0;
-    rig_init_plain(&rig, rig_seed(), 4 << 20, 512, 512, 0, BLOCK_VOLATILE);
     memset(memory_disk_bytes(rig.target), 0, rig.target_size);
     memory_disk_settle(rig.target);
     memset(rig.target_shadow, 0, rig.target_size);
-    rig.wrap = fetcher_over;
     options.target_zero = true;
     cr_assert(rig_copy(&rig, &options) == 0);
     cr_assert(failed > 0);
@@ -261,12 +265,8 @@ Test(handover, a_cut_in_the_middle_loses_nothing_that_was_told)
 Test(handover, a_delta_fetches_nothing)
 {
     struct rig rig;
-    struct copy_options options = rig_options(COPY_DELTA);
+    struct copy_options options = one_volume(&rig, FETCHES, SIZE, COPY_DELTA);
 
-    manner = FETCHES;
-    fetched = looked = 0;
-    rig_init_plain(&rig, rig_seed(), 4 << 20, 512, 512, 0, BLOCK_VOLATILE);
-    rig.wrap = fetcher_over;
     cr_assert(rig_copy(&rig, &options) == 0);
     cr_assert(fetched == 0 && looked == 0);
     rig_expect_equal(&rig);
@@ -277,12 +277,8 @@ Test(handover, a_delta_fetches_nothing)
 Test(handover, what_is_fetched_is_counted)
 {
     struct rig rig;
-    struct copy_options options = rig_options(COPY_FULL);
+    struct copy_options options = one_volume(&rig, FETCHES, SIZE, COPY_FULL);
 
-    manner = FETCHES;
-    fetched = 0;
-    rig_init_plain(&rig, rig_seed(), 4 << 20, 512, 512, 0, BLOCK_VOLATILE);
-    rig.wrap = fetcher_over;
     cr_assert(rig_copy(&rig, &options) == 0);
     cr_assert(fetched > 0);
     cr_assert(rig.last.read == rig.source_size && rig.last.sent == rig.source_size);
