@@ -19,6 +19,9 @@ struct stuck {
     struct house theirs, ours;
     char far[WORLD_ID], lun[WORLD_ID];
     char element[WORLD_PATH], export[WORLD_PATH]; /* paths of the latter */
+    struct iscsi_context *host; /* of write_stuck() */
+    struct scsi_task *task;
+    bool came;
 };
 
 static void stuck_open(struct stuck *stuck, const char *const *options)
@@ -53,6 +56,8 @@ static void stuck_far_side(struct stuck *stuck, int number)
 
 static void stuck_close(struct stuck *stuck)
 {
+    host_free(stuck->host);
+    scsi_free_scsi_task(stuck->task);
     stuck_far_side(stuck, SIGCONT);
     house_close(&stuck->ours);
     house_close(&stuck->theirs);
@@ -67,27 +72,29 @@ static void write_came(
     *(bool *)context = true;
 }
 
-/** Sends a write of 8 blocks and sees that our daemon has it. The caller's, to be freed when
-    nothing can answer it any more. */
-static struct scsi_task *write_send(
-        struct stuck *stuck, struct iscsi_context *host, bool *came)
+/** A host comes, the far side stops, and a write of 8 blocks is on its way: our daemon has
+    it, and nothing answers it. */
+static void write_stuck(struct stuck *stuck)
 {
     static uint8_t bytes[8 * SECTOR];
     struct instant deadline = instant_add_ms(clock_monotonic(), PATIENCE_S * 1000);
-    struct scsi_task *task;
+    struct iscsi_context *host = host_come(stuck->ours.v4, stuck->lun, "alice");
     long long depth;
 
+    stuck->host = host;
+    stuck_far_side(stuck, SIGSTOP);
     memset(bytes, 'H', sizeof(bytes));
-    task = iscsi_write16_task(
-            host, 0, 0, bytes, sizeof(bytes), SECTOR, 0, 0, 0, 0, 0, write_came, came);
-    expect(task != NULL);
+    stuck->came = false;
+    stuck->task = iscsi_write16_task(host, 0, 0, bytes, sizeof(bytes), SECTOR, 0, 0, 0,
+            0, 0, write_came, &stuck->came);
+    expect(stuck->task != NULL);
     do {
         struct pollfd wait = { .fd = iscsi_get_fd(host),
             .events = (short)iscsi_which_events(host) };
         json_t *export;
 
         cr_assert(!instant_reached(clock_monotonic(), deadline), "it does not arrive");
-        cr_assert(!*came, "it was answered");
+        cr_assert(!stuck->came, "it was answered");
         if (poll(&wait, 1, 20) > 0)
             expect_eq(iscsi_service(host, wait.revents), 0);
         export = export_get(&stuck->ours, stuck->lun);
@@ -95,7 +102,6 @@ static struct scsi_task *write_send(
                 json_array_get(json_object_get(export, "Sessions"), 0), "QueueDepth");
         json_decref(export);
     } while (depth == 0);
-    return task;
 }
 
 /** 503, and when to ask again. */
@@ -117,17 +123,12 @@ Test(exports_stuck, it_is_deleted_when_nothing_of_it_can_land_any_more)
     static const char *const options[] = { "--io-timeout", "100", NULL };
     char source[WORLD_ID], path[WORLD_PATH], body[WORLD_PATH];
     struct instant deadline;
-    struct iscsi_context *host;
-    struct scsi_task *task;
     struct stuck stuck;
-    bool came = false;
     long status;
 
     stuck_open(&stuck, options);
     volume_make(&stuck.ours, 4 * MIB, source);
-    host = host_come(stuck.ours.v4, stuck.lun, "alice");
-    stuck_far_side(&stuck, SIGSTOP);
-    task = write_send(&stuck, host, &came);
+    write_stuck(&stuck);
 
     still_ending(&stuck, "DELETE", NULL);
     still_ending(&stuck, "PUT", ALL);
@@ -152,8 +153,6 @@ Test(exports_stuck, it_is_deleted_when_nothing_of_it_can_land_any_more)
     expect(may_come(stuck.ours.v4, stuck.lun, "alice"));
     json_decref(world_call(&stuck.ours.world, 204, "DELETE", stuck.export, NULL));
     json_decref(world_call(&stuck.ours.world, 200, "DELETE", stuck.element, NULL));
-    host_free(host);
-    scsi_free_scsi_task(task);
     stuck_close(&stuck);
 }
 
@@ -303,16 +302,11 @@ static int stop_await(struct daemon *daemon)
 Test(exports_stuck, a_stop_leaves_what_is_still_used)
 {
     static const char *const options[] = { "--io-timeout", "600", NULL };
-    struct iscsi_context *host;
-    struct scsi_task *task;
     struct stuck stuck;
-    bool came = false;
     int status;
 
     stuck_open(&stuck, options);
-    host = host_come(stuck.ours.v4, stuck.lun, "alice");
-    stuck_far_side(&stuck, SIGSTOP);
-    task = write_send(&stuck, host, &came);
+    write_stuck(&stuck);
     status = stop_await(&stuck.ours.world.daemon);
     cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 1, "status %x", status);
     expect_eq(said_in_log(&stuck.ours, "exports-left"), 1);
@@ -322,8 +316,6 @@ Test(exports_stuck, a_stop_leaves_what_is_still_used)
     cr_assert(daemon_restart(&stuck.ours.world.daemon), "%s",
             stuck.ours.world.daemon.why);
     serving_wait(&stuck.ours, stuck.lun);
-    host_free(host);
-    scsi_free_scsi_task(task);
     stuck_close(&stuck);
 }
 
@@ -461,10 +453,7 @@ static void outlives(struct stuck *stuck, bool read_only)
 Test(exports_stuck, what_was_answered_outlives_the_process)
 {
     static const char *const options[] = { "--io-timeout", "100", NULL };
-    struct iscsi_context *host;
-    struct scsi_task *task;
     struct stuck stuck;
-    bool came = false;
 
     stuck_open(&stuck, options); /* 201 */
     outlives(&stuck, false);
@@ -476,16 +465,12 @@ Test(exports_stuck, what_was_answered_outlives_the_process)
     export_put(&stuck.ours, 200, stuck.lun, ALL);
     outlives(&stuck, false);
     serving_wait(&stuck.ours, stuck.lun);
-    host = host_come(stuck.ours.v4, stuck.lun, "alice");
-    stuck_far_side(&stuck, SIGSTOP);
-    task = write_send(&stuck, host, &came);
+    write_stuck(&stuck);
     still_ending(&stuck, "DELETE", NULL);
     outlives(&stuck, false);
     call_in_use(&stuck.ours, "DELETE", stuck.element, NULL);
     json_decref(world_call(&stuck.ours.world, 204, "DELETE", stuck.export, NULL));
     house_kill(&stuck.ours);
     json_decref(world_call(&stuck.ours.world, 404, "GET", stuck.export, NULL));
-    host_free(host);
-    scsi_free_scsi_task(task);
     stuck_close(&stuck);
 }
