@@ -17,7 +17,7 @@
 #include "replica/base/clock.h"
 
 #ifndef REPLICAD_SOURCE_DIR
-#define REPLICAD_SOURCE_DIR "."
+#error "REPLICAD_SOURCE_DIR says where hostile_target.py lies: link tests_tgt"
 #endif
 
 enum { PATIENCE_MS = 60 * 1000, ARGUMENTS_MAX = 128 };

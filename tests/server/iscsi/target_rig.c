@@ -17,7 +17,7 @@
 #include "tests/server/iscsi/backing.h"
 
 #ifndef REPLICAD_SOURCE_DIR
-#define REPLICAD_SOURCE_DIR "."
+#error "REPLICAD_SOURCE_DIR says where the scripts lie: see CMakeLists.txt"
 #endif
 
 enum { SCENARIO_S = 300, LINE = 256, HELD_MAX = 256 };
