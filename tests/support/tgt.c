@@ -2,6 +2,7 @@
 
 #include <arpa/inet.h>
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
@@ -235,10 +236,16 @@ void tgt_revive(struct tgt *tgt)
 
 void tgt_freeze(struct tgt *tgt)
 {
-    int status;
+    siginfo_t stopped = { 0 };
+    int result;
 
-    (void)kill(tgt->pid, SIGSTOP);
-    (void)waitpid(tgt->pid, &status, WUNTRACED);
+    if (kill(tgt->pid, SIGSTOP) != 0)
+        fail("tgtd cannot be stopped", tgt->directory);
+    do /* a stop is not over when kill() returns: a thread that runs may answer once more */
+        result = waitid(P_PID, (id_t)tgt->pid, &stopped, WSTOPPED | WEXITED | WNOWAIT);
+    while (result != 0 && errno == EINTR);
+    if (result != 0 || stopped.si_code != CLD_STOPPED)
+        fail("tgtd ended where it should stop", tgt->directory);
 }
 
 void tgt_thaw(struct tgt *tgt)

@@ -40,7 +40,7 @@ void tgt_stop(struct tgt *tgt);
 void tgt_kill(struct tgt *tgt);
 void tgt_revive(struct tgt *tgt);
 
-/** SIGSTOP and SIGCONT. */
+/** SIGSTOP, and nothing of it runs any more when the call returns; SIGCONT. */
 void tgt_freeze(struct tgt *tgt);
 void tgt_thaw(struct tgt *tgt);
 
