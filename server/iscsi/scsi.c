@@ -298,6 +298,7 @@ static void set_start(struct scsi_unit *unit, struct scsi_task *task)
     unit->blocked--;
     task->started = true;
     task->state = TASK_RUNNING;
+    task->geometry = unit->geometry;
     task_start(task);
 }
 

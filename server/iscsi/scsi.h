@@ -118,6 +118,7 @@ struct scsi_task {
     unsigned state;
     bool abort_asked, started, purged, scratch;
     uint64_t sequence; /* of its coming */
+    unsigned geometry; /* of the unit when it began */
     const struct scsi_opcode *opcode;
     void (*resume)(struct scsi_task *); /* what comes after what it waits for */
     void (*then)(struct scsi_task *); /* the device is done */

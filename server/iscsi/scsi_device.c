@@ -181,6 +181,28 @@ bool unit_dirty(const struct scsi_unit *unit)
     return unit->changes != unit->flushed;
 }
 
+/* Did it break because bytes could not be made stable? Then what else was in its cache may be
+   gone too, which a way to it that was lost says not. */
+static bool loses_cache(const struct scsi_task *task)
+{
+    bool flush = task->request.op == BLOCK_FLUSH;
+
+    if (!task_unit(task)->device->broken ||
+            !(flush || (task->request.flags & BLOCK_FUA)))
+        return false;
+    switch (task->result) {
+    case 0:
+    case -ENOTCONN:
+    case -ESTALE:
+    case -ETIMEDOUT:
+        return false;
+    case -ENOSPC:
+        return flush; /* a write that has no room wrote nothing */
+    default:
+        return true;
+    }
+}
+
 /* A change counts when it ends (it was not promised before), in vain or not: some of it may be
    there. A flush covers those that had ended when it was submitted, once it has ended well. */
 static void note_end(struct scsi_task *task)
@@ -193,6 +215,7 @@ static void note_end(struct scsi_task *task)
         unit->flush_failed = true;
     else if (task->request.op == BLOCK_FLUSH && task->covers > unit->flushed)
         unit->flushed = task->covers;
+    unit->cache_lost |= loses_cache(task);
 }
 
 static void request_account(struct scsi_task *task)
@@ -232,6 +255,10 @@ static void device_go(struct scsi_task *task)
 
     if (!device_ready(unit)) {
         device_park(task);
+        return;
+    }
+    if (task->geometry != unit->geometry) { /* its blocks are others now */
+        task_fail(task, KEY_UNIT_ATTENTION, SENSE_CAPACITY_CHANGED);
         return;
     }
     if (unit->locks && !task->lock.held && locked_out(unit, task)) {
@@ -340,16 +367,15 @@ static bool device_fits(const struct block_device *device)
             (device->block_size & (device->block_size - 1)) == 0;
 }
 
-/* Commands that waited were checked against the capacity that is no more. */
-static void parked_refuse(struct scsi_unit *unit)
+/* Flushes that waited came before anybody could hear that what they cover may be gone: a
+   flush of the new device would say that it is there. */
+static void parked_flushes_fail(struct scsi_unit *unit)
 {
-    struct scsi_task *task;
-
-    unit_attention(unit, NULL, SENSE_CAPACITY_CHANGED);
-    while ((task = unit->parked.first)) {
-        line_leave(task);
-        task_fail(task, KEY_UNIT_ATTENTION, SENSE_CAPACITY_CHANGED);
-    }
+    for (struct scsi_task *task = unit->parked.first; task; task = task->line_next)
+        if (task->request.op == BLOCK_FLUSH) {
+            task->result = -EIO;
+            task->resume = task->then;
+        }
 }
 
 static void device_back(struct scsi_unit *unit, struct block_device *device)
@@ -363,8 +389,13 @@ static void device_back(struct scsi_unit *unit, struct block_device *device)
     unit->flushed = unit->changes;
     unit->flush_failed = false;
     loop_timer_stop(unit->loop, &unit->patience);
-    if (changed)
-        parked_refuse(unit);
+    if (changed) {
+        unit->geometry++;
+        unit_attention(unit, NULL, SENSE_CAPACITY_CHANGED);
+    }
+    if (unit->cache_lost)
+        parked_flushes_fail(unit);
+    unit->cache_lost = false;
     while (line_wake(&unit->parked))
         ;
 }

@@ -137,8 +137,10 @@ struct scsi_unit {
     struct block_device *device; /* NULL: none now */
     bool lost; /* it broke: closed when nothing is in flight */
     bool flush_failed;
+    bool cache_lost; /* the device broke because bytes could not be made stable */
     uint64_t changes, flushed; /* that ended; of these, covered by a flush that ended */
     uint64_t blocks;
+    unsigned geometry; /* how often it has changed */
     uint32_t block_size, shift; /* bytes; block_size == 1 << shift */
     uint32_t piece_most; /* bytes of one read or write */
     uint64_t zero_most; /* bytes of one zero or discard */

@@ -212,6 +212,47 @@ Test(scsi_failures, a_flush_that_failed_is_told_to_all)
     end();
 }
 
+Test(scsi_failures, a_flush_that_waited_does_not_cover_what_one_before_it_lost)
+{
+    struct rig_task waits;
+
+    rig_make(&rig,
+            &(struct rig_options){ .seed = 1,
+                    .plan_count = 1,
+                    .plans = { { .op = BLOCK_FLUSH,
+                            .error = -EIO,
+                            .lose = true,
+                            .times = 1 } } });
+    rig.opens_fail = 3;
+    expect_eq(rig_write(&rig, 1, 0, 1, bytes), SCSI_GOOD);
+    rig_simple(&rig, 0, &sense, CDB(0x35, 0, 0, 0, 0, 0, 0, 0, 0, 0));
+    expect_eq(sense, SENSE(3, 0x0c00));
+    rig_command(&rig, &waits, 1, CDB(0x35, 0, 0, 0, 0, 0, 0, 0, 0, 0));
+    rig_submit(&waits);
+    expect(rig_wait(&waits));
+    expect_eq(rig.opens, 5);
+    expect_eq(rig_sense(&waits), SENSE(3, 0x0c00));
+    expect_eq(rig_attention(&rig, 1), SENSE(6, 0x2900));
+    expect_eq(rig_write(&rig, 1, 0, 1, bytes), SCSI_GOOD);
+    expect_eq(rig_simple(&rig, 1, &sense, CDB(0x35, 0, 0, 0, 0, 0, 0, 0, 0, 0)),
+            SCSI_GOOD);
+    end();
+}
+
+Test(scsi_failures, a_flush_waits_for_a_device_that_lost_nothing)
+{
+    struct rig_task lost, waits;
+
+    lose_once(BLOCK_READ);
+    rig.opens_fail = 3;
+    expect_eq(rig_write(&rig, 1, 0, 1, bytes), SCSI_GOOD);
+    rig_read_task(&rig, &lost, 0, 3, 1, bytes);
+    expect_eq(rig_run(&lost), SCSI_CHECK_CONDITION);
+    rig_command(&rig, &waits, 1, CDB(0x35, 0, 0, 0, 0, 0, 0, 0, 0, 0));
+    expect_eq(rig_run(&waits), SCSI_GOOD);
+    end();
+}
+
 Test(scsi_failures, a_device_of_another_size_is_not_written_blindly)
 {
     struct rig_task lost, waits;
@@ -230,6 +271,28 @@ Test(scsi_failures, a_device_of_another_size_is_not_written_blindly)
                       CDB(0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0)),
             SCSI_GOOD);
     expect_eq(be32_get(capacity), 8191);
+    end();
+}
+
+Test(scsi_failures, a_command_under_way_ends_with_another_size)
+{
+    struct rig_task lost, waits, under_way;
+
+    lose_once(BLOCK_READ);
+    rig.reopen_size = 4 << 20;
+    rig_write_task(&rig, &under_way, 1, 16000, 1, bytes); /* beyond the new end */
+    under_way.hold_want = true;
+    rig_submit(&under_way);
+    expect(under_way.wanting);
+    rig_read_task(&rig, &lost, 0, 3, 1, bytes);
+    expect_eq(rig_run(&lost), SCSI_CHECK_CONDITION);
+    rig_read_task(&rig, &waits, 2, 3, 1, bytes);
+    expect_eq(rig_run(&waits), SCSI_CHECK_CONDITION);
+    expect_eq(rig_sense(&waits), SENSE(6, 0x2a09));
+    rig_answer_want(&under_way);
+    expect(rig_wait(&under_way));
+    expect_eq(rig_sense(&under_way), SENSE(6, 0x2a09));
+    expect_eq(rig_attention(&rig, 1), SENSE(6, 0x2a09));
     end();
 }
 
