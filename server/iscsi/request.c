@@ -80,11 +80,11 @@ static enum verdict request_header(struct connection *connection)
         connection->in.number = false;
         return TAKE; /* silently: RFC 7143 4.2.2.1 */
     }
-    if (!session->free)
-        return LATER;
     connection->in.number = !immediate;
     if (immediate && session->immediates >= IMMEDIATES)
         return refuse(connection, PDU_REJECT_IMMEDIATE);
+    if (!session->free) /* so one has been answered at least, and is being sent */
+        return LATER;
     if (pdu_itt(header) == PDU_NO_TAG)
         return refuse(connection, PDU_REJECT_INVALID_FIELD);
     if (task_find(session, pdu_itt(header)))

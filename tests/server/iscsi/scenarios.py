@@ -768,6 +768,22 @@ def storm_of_immediates():
     session.read(0, 1)
 
 
+def full_of_immediates():
+    """Where 32 commands and 8 immediate ones owe data, one more does not stand before it."""
+    session = enter()
+    block = noise(512)
+    pdus = [session.write_pdu(n, 1) for n in range(32)]
+    pdus += [session.write_pdu(32 + n, 1, immediate=True) for n in range(8)]
+    session.send(*pdus)
+    r2ts = [session.expect(R2T) for _ in pdus]
+    session.send(session.nop())
+    assert session.expect(REJECT).response == 6
+    session.send(*[session.data_out(r2t["itt"], r2t["ttt"], 0, 0, block) for r2t in r2ts])
+    for _ in pdus:
+        assert session.expect(RESPONSE).status == 0
+    assert session.read(0, 40) == block * 40
+
+
 def storm_of_nops():
     """Thousands at once, all of them answered though the peer reads late."""
     session = enter(HeaderDigest="CRC32C")
