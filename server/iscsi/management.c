@@ -76,22 +76,26 @@ static void on_finished(struct scsi_reset_wait *wait)
     answer(container_of(wait, struct task, reset), COMPLETE);
 }
 
-/* Commands behind a hole are in the task set as far as they were sent before. */
-static void held_silence(struct task *task)
+/* Those that the unit does not have (any more). Commands behind a hole are in the task set
+   as far as they were sent before; those that have ended and wait for the rest of their data
+   are not answered either. */
+static void others_silence(struct task *task)
 {
     struct session *session = task->session;
 
     for (unsigned i = 0; i < TASKS; i++) {
-        struct task *held = &session->tasks[i];
-        if (held->state == TASK_HELD && held->opcode == PDU_SCSI_COMMAND &&
-                serial_compare(held->cmdsn, task->cmdsn) < 0)
-            held->quiet = true;
+        struct task *other = &session->tasks[i];
+        if (other->opcode == PDU_SCSI_COMMAND &&
+                (other->state == TASK_OVER ||
+                        (other->state == TASK_HELD &&
+                                serial_compare(other->cmdsn, task->cmdsn) < 0)))
+            other->quiet = true;
     }
 }
 
 static void reset(struct task *task, enum scsi_reset what)
 {
-    held_silence(task);
+    others_silence(task);
     task->reset.finished = on_finished;
     scsi_reset(&task->session->nexus, what, &task->reset);
 }

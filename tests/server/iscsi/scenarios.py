@@ -111,6 +111,23 @@ def unsolicited_of_a_failure():
     assert session.read(0, 1) is not None
 
 
+def reset_of_a_failure():
+    """Of a command that failed and was aborted then, nothing is heard any more."""
+    session = enter(InitialR2T="No")
+    for function in (1, 2, 5):
+        pdu = session.write_pdu(0x7FFFFFFF, 16, b"x" * 512, final=False)
+        session.send(pdu)
+        tmf = session.tmf(function, pdu["itt"] if function == 1 else NO_TAG, pdu["cmdsn"])
+        session.send(tmf)
+        assert session.expect(TMF_RESPONSE, tmf["itt"]).response == 0
+        session.send(session.data_out(pdu["itt"], NO_TAG, 0, 512, b"x" * 512, True))
+        nop = session.nop()
+        session.send(nop)
+        session.expect(NOP_IN, nop["itt"])
+    session.test_unit_ready()
+    session.read(0, 1)
+
+
 def bursts():
     """Large commands: R2T as agreed, data-in sequences end where bursts do."""
     session = enter(MaxBurstLength="65536", MaxOutstandingR2T="8",

@@ -13,6 +13,7 @@
 SCENE(transfers)
 SCENE(unsolicited)
 SCENE(unsolicited_of_a_failure)
+SCENE(reset_of_a_failure)
 SCENE(bursts)
 SCENE(windows)
 SCENE(full_window)
