@@ -284,7 +284,13 @@ void connection_resume(struct connection *connection)
     connection_watch(connection);
 }
 
-/* A buffer has come, or a spare one for what a task has. */
+/* Is what comes waited for no more: is there a place for it, or is none needed? */
+static bool has_place(const struct receive *in)
+{
+    return !in->task || in->sink || in->task->in;
+}
+
+/* A buffer has come, or a spare one for what a task has; or no buffer is wanted any more. */
 static void on_resume(struct loop_task *post)
 {
     struct connection *connection = container_of(post, struct connection, in.resume);
@@ -293,8 +299,7 @@ static void on_resume(struct loop_task *post)
     for (unsigned i = 0; i < TASKS; i++)
         if (session->tasks[i].spare)
             dataout_check(&session->tasks[i]);
-    if (connection->in.state == RECEIVE_BUFFER_WAIT && connection->in.task &&
-            connection->in.task->in)
+    if (connection->in.state == RECEIVE_BUFFER_WAIT && has_place(&connection->in))
         connection_resume(connection);
     connection_try_free(connection);
 }

@@ -29,6 +29,16 @@ static void on_room(struct buffer_wait *wait, struct buffer *buffer)
     connection_resume_later(connection_of(task));
 }
 
+/* A task stands in line once at most, and holds nothing while it does. */
+static void spare_forget(struct task *task)
+{
+    if (task->wait.pool)
+        buffer_wait_cancel(&task->wait);
+    if (task->spare)
+        buffer_give(task->spare);
+    task->spare = NULL;
+}
+
 enum verdict dataout_room(struct connection *connection, struct task *task,
         uint32_t offset, uint32_t size)
 {
@@ -36,6 +46,7 @@ enum verdict dataout_room(struct connection *connection, struct task *task,
 
     if (size > BUFFER_LARGE)
         size = BUFFER_LARGE;
+    spare_forget(task); /* what comes now may be more than the unit wants */
     task->in_at = offset;
     task->in_length = 0;
     task->in = buffer_take(pool, size);
@@ -60,15 +71,25 @@ static bool late_is(const struct session *session, uint32_t ttt)
     return false;
 }
 
+/* The connection may stand still for a buffer that nobody wants any more. */
+static void room_forget(struct task *task)
+{
+    struct connection *connection = connection_of(task);
+    struct receive *in = &connection->in;
+
+    if (in->task != task || in->state != RECEIVE_BUFFER_WAIT)
+        return;
+    in->sink = true;
+    connection_resume_later(connection);
+}
+
 void dataout_forget(struct task *task)
 {
-    if (task->wait.pool)
-        buffer_wait_cancel(&task->wait);
+    room_forget(task);
+    spare_forget(task);
     if (task->in)
         buffer_give(task->in);
-    if (task->spare)
-        buffer_give(task->spare);
-    task->in = task->spare = NULL;
+    task->in = NULL;
     for (unsigned i = 0; i < task->r2ts; i++)
         late_add(task->session, task->r2t[i].ttt);
     task->r2ts = 0;

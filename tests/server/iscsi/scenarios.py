@@ -948,6 +948,20 @@ def does_not_read():
     lazy.read(0, 1)
 
 
+def serve(owed, payload, statuses=(0,)):
+    """Answers every R2T until no session is @owed a response any more."""
+    while any(owed.values()):
+        ready = select.select([s.sock for s in owed], [], [], DEADLINE)[0]
+        assert ready, "nothing more comes"
+        for session in (s for s in owed if s.sock in ready):
+            pdu = session.receive()
+            if pdu.opcode == R2T:
+                session.send(*session.burst(pdu["itt"], pdu, payload))
+            elif pdu.opcode == RESPONSE:
+                assert pdu.status in statuses, pdu
+                owed[session].remove(pdu["itt"])
+
+
 def starved():
     """Few buffers, many writers that owe data: all of them come through in the end."""
     sessions = [enter(name=f"iqn.2026-11.org.replicad:w{n}") for n in range(3)]
@@ -958,17 +972,66 @@ def starved():
         pdus.append(session.write_pdu(0, 16, payload[:8192]))
         session.send(*pdus)
         owed[session] = {pdu["itt"] for pdu in pdus}
-    while any(owed.values()):
-        ready = select.select([s.sock for s in sessions], [], [], DEADLINE)[0]
-        assert ready, "nothing more comes"
-        for session in (s for s in sessions if s.sock in ready):
-            pdu = session.receive()
-            if pdu.opcode == R2T:
-                session.send(*session.burst(pdu["itt"], pdu, payload))
-            elif pdu.opcode == RESPONSE:
-                assert pdu.status in (0, 0x28), pdu
-                owed[session].remove(pdu["itt"])
+    serve(owed, payload, (0, 0x28))
     healthy()
+
+
+def heard(session):
+    """What was sent on another connection of its loop before this has been read."""
+    for _ in range(3):
+        nop = session.nop()
+        session.send(nop)
+        session.expect(NOP_IN, nop["itt"])
+
+
+def starved_between_pieces():
+    """A piece is written, the next one waits for a buffer, and then data of it comes unasked."""
+    payload = noise(262144)
+    first = enter(InitialR2T="No", FirstBurstLength="262144")
+    other = enter(name=named("other"))
+    owed = {first: set(), other: set()}
+    ask("hold 0")
+    pdu = first.write_pdu(0, 512, payload[:65536], final=False)
+    first.send(pdu)
+    owed[first].add(pdu["itt"])
+    ask("held 0 1")
+    pdus = [other.write_pdu(1024, 512) for _ in range(4)]
+    other.send(*pdus)
+    owed[other] = {pdu["itt"] for pdu in pdus}
+    r2ts = [other.expect(R2T) for _ in range(3)]  # and no buffer is left
+    ask("let 0")
+    r2ts.append(other.expect(R2T))  # in place of the one that was written
+    first.send(*[first.data_out(pdu["itt"], NO_TAG, n, 65536 * (n + 1),
+                                payload[65536 * (n + 1):65536 * (n + 2)], n == 2)
+                 for n in range(3)])
+    heard(connect(name=named("third")).login(OPEN))
+    for r2t in r2ts:
+        other.send(*other.burst(r2t["itt"], r2t, payload))
+    serve(owed, payload)
+    assert first.read(0, 512) == payload and first.read(1024, 512) == payload
+    healthy()
+
+
+def aborted_without_a_buffer():
+    """Data waits for a buffer when its command is aborted by somebody else."""
+    first = enter(InitialR2T="No", FirstBurstLength="262144")
+    other = enter(PRIVATE, name=named("only"))
+    third = enter(name=named("third"))
+    ask("hold 0")
+    pdu = first.write_pdu(0, 512, noise(65536), final=False)
+    first.send(pdu)
+    ask("held 0 1")
+    other.send(*[other.write_pdu(0, 512) for _ in range(3)])
+    for _ in range(3):
+        other.expect(R2T)
+    first.send(first.data_out(pdu["itt"], NO_TAG, 0, 65536, noise(65536), True))
+    heard(other)
+    tmf = third.tmf(5)
+    third.send(tmf)
+    heard(third)
+    ask("let 0")
+    assert third.expect(TMF_RESPONSE, tmf["itt"]).response == 0
+    first.test_unit_ready().read(0, 1)
 
 
 def main():

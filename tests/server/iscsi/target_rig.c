@@ -89,6 +89,7 @@ struct gate {
     struct scsi_backing backing;
     struct scsi_opening *asked;
     struct loop *loop;
+    uint32_t max_transfer;
     struct loop_task opening, keeping, letting;
     void (*kept)(void *unit, int result);
     void *unit;
@@ -193,6 +194,8 @@ static void gate_opened(struct loop_task *task)
     gate->base = *gate->under;
     gate->base.ops = &gate_ops;
     gate->base.in_flight = 0;
+    if (gate->max_transfer)
+        gate->base.max_transfer = gate->max_transfer;
     gate->free = NULL;
     for (unsigned i = 0; i < HELD_MAX; i++) {
         gate->slots[i].next = gate->free;
@@ -229,13 +232,14 @@ static void gate_keep(void *context, const uint8_t *bytes, size_t length,
     loop_post(gate->loop, &gate->keeping);
 }
 
-static struct gate *gate_make(struct loop *loop)
+static struct gate *gate_make(struct loop *loop, uint32_t max_transfer)
 {
     struct gate *gate = calloc(1, sizeof *gate);
 
     if (!gate || !(gate->disk = memory_disk_create(RIG_BYTES, 512)))
         fail("no memory");
     gate->loop = loop;
+    gate->max_transfer = max_transfer;
     gate->letting.run = gate_let;
     gate->backing = (struct scsi_backing){ gate, gate_open, gate_keep };
     return gate;
@@ -332,7 +336,8 @@ struct rig *rig_start(const struct rig_options *options)
     rig->port = port_of(rig, 0);
     rig->port6 = port_of(rig, 1);
     for (unsigned i = 0; i < RIG_EXPORTS; i++) {
-        rig->gates[i] = gate_make(rig->loops[i % RIG_LOOPS]);
+        rig->gates[i] = gate_make(
+                rig->loops[i % RIG_LOOPS], options ? options->max_transfer : 0);
         struct iscsi_export export = rig_export(rig, i);
         if (iscsi_target_publish(rig->target, &export, RIG_DISKS_MS, &fault) < 0)
             fail(fault.why);

@@ -32,6 +32,7 @@ struct rig {
 struct rig_options {
     unsigned ping_ms;
     size_t buffer_bytes;
+    uint32_t max_transfer; /* of the devices; 0: what memory takes */
 };
 
 struct rig *rig_start(const struct rig_options *options);

@@ -58,3 +58,16 @@ Test(iscsi_target, starved)
 {
     rig_play("scenarios", "starved", &(struct rig_options){ .buffer_bytes = 2u << 20 });
 }
+
+static const struct rig_options small_pieces = { .buffer_bytes = 2u << 20,
+    .max_transfer = 64 << 10 };
+
+Test(iscsi_target, starved_between_pieces)
+{
+    rig_play("scenarios", "starved_between_pieces", &small_pieces);
+}
+
+Test(iscsi_target, aborted_without_a_buffer)
+{
+    rig_play("scenarios", "aborted_without_a_buffer", &small_pieces);
+}
