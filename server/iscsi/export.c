@@ -62,6 +62,7 @@ void export_free(struct export *export)
 {
     grant_destroy(export->grant);
     grant_destroy(export->ready);
+    free(export->kept);
     free(export);
 }
 
@@ -185,6 +186,8 @@ static void on_open(struct loop_task *post)
 
     export->busy = true;
     scsi_unit_create(&options, on_made, export);
+    free(export->kept); /* read */
+    export->kept = NULL;
 }
 
 static void on_change(struct loop_task *post)

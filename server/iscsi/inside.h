@@ -302,7 +302,7 @@ struct export
     char name[SCSI_NAME_MAX]; /* constant */
     bool read_only; /* constant */
     struct scsi_backing const *backing; /* constant */
-    const uint8_t *kept; /* constant */
+    uint8_t *kept; /* constant until it has opened: a copy, its publisher may be gone */
     size_t kept_length; /* constant */
     enum export_state state;
     struct fault fault;

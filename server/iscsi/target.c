@@ -181,14 +181,27 @@ bool iscsi_target_portal(const struct iscsi_target *target, unsigned index,
 
 /* -- exports ------------------------------------------------------------------------------- */
 
+static bool kept_copy(struct export *export, const struct iscsi_export *what)
+{
+    if (what->kept_length == 0)
+        return true;
+    export->kept = malloc(what->kept_length);
+    if (!export->kept)
+        return false;
+    memcpy(export->kept, what->kept, what->kept_length);
+    export->kept_length = what->kept_length;
+    return true;
+}
+
 static struct export *export_make(struct iscsi_target *target,
         const struct iscsi_export *what, int *result, struct fault *fault)
 {
     struct export *export = calloc(1, sizeof *export);
     char normal[SCSI_NAME_MAX];
 
-    if (!export) {
+    if (!export || !kept_copy(export, what)) {
         *result = fault_set(fault, -ENOMEM, "out of memory");
+        free(export);
         return NULL;
     }
     export->target = target;
@@ -196,8 +209,6 @@ static struct export *export_make(struct iscsi_target *target,
     export->id = what->id;
     export->read_only = what->read_only;
     export->backing = what->backing;
-    export->kept = what->kept;
-    export->kept_length = what->kept_length;
     export->state = EXPORT_OPENING;
     iscsi_target_name(target->prefix, &what->id, export->name);
     if (!text_name(export->name, normal))

@@ -44,7 +44,7 @@ bool iscsi_target_destroy(struct iscsi_target *target, unsigned ms);
 bool iscsi_target_portal(const struct iscsi_target *target, unsigned index,
         struct sockaddr_storage *address);
 
-/** A value, but @backing and @kept are borrowed as scsi.h says. */
+/** A value, but @backing is borrowed as scsi.h says. */
 struct iscsi_export {
     struct uuid id; /* of the element: target name PREFIX:ID */
     const char *const *initiators; /* names, normalised by us; "*" all; none: nobody */

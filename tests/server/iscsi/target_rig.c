@@ -364,6 +364,32 @@ void rig_more(struct rig *rig, unsigned count)
     }
 }
 
+static void stand_run(struct loop_task *task)
+{
+    struct rig_stand *stand = container_of(task, struct rig_stand, task);
+
+    (void)sem_post(&stand->stands);
+    while (sem_wait(&stand->ends) < 0)
+        ;
+}
+
+void rig_stand_still(struct rig *rig, unsigned index)
+{
+    struct rig_stand *stand = &rig->stand;
+
+    if (sem_init(&stand->stands, 0, 0) < 0 || sem_init(&stand->ends, 0, 0) < 0)
+        fail("no semaphore");
+    stand->task = (struct loop_task){ .run = stand_run };
+    loop_post(rig->loops[index], &stand->task);
+    while (sem_wait(&stand->stands) < 0)
+        ;
+}
+
+void rig_go_on(struct rig *rig)
+{
+    (void)sem_post(&rig->stand.ends);
+}
+
 void rig_stop(struct rig *rig)
 {
     for (unsigned i = 0; i < RIG_EXPORTS; i++) { /* nothing held may outlast the test */

@@ -9,6 +9,7 @@
 #define TESTS_SERVER_ISCSI_TARGET_RIG_H
 
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdatomic.h>
 
 #include "replica/block/memory.h"
@@ -22,6 +23,10 @@ struct backing;
 struct rig {
     struct loop *loops[RIG_LOOPS];
     pthread_t threads[RIG_LOOPS];
+    struct rig_stand {
+        struct loop_task task;
+        sem_t stands, ends;
+    } stand; /* rig_stand_still() */
     struct iscsi_target *target;
     struct gate *gates[RIG_EXPORTS];
     struct backing *more; /* of exports beside them, small and open to all */
@@ -44,6 +49,10 @@ uint8_t *rig_bytes(struct rig *rig, unsigned export);
 
 /** Publishes @count more, once: rig_name(RIG_EXPORTS) and so on. */
 void rig_more(struct rig *rig, unsigned count);
+
+/** Nothing runs on loop @index, which may not be standing, until rig_go_on(). */
+void rig_stand_still(struct rig *rig, unsigned index);
+void rig_go_on(struct rig *rig);
 
 /** Runs the scene @name of @script ("scenarios"); its exit status. */
 int rig_scenario(struct rig *rig, const char *script, const char *name);

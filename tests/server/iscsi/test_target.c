@@ -1,8 +1,13 @@
 /* The target as initiators meet it: scenes of scenarios.py, honest and hostile, each before a
  * target of its own; and strangers. */
 #include <criterion/criterion.h>
+#include <errno.h>
 
+#include "replica/base/digest.h"
+#include "server/iscsi/pdu.h"
+#include "tests/server/iscsi/backing.h"
 #include "tests/server/iscsi/target_rig.h"
+#include "tests/support/expect.h"
 
 #define SCENE(name)                                                                    \
     Test(iscsi_target, name)                                                           \
@@ -70,4 +75,48 @@ Test(iscsi_target, starved_between_pieces)
 Test(iscsi_target, aborted_without_a_buffer)
 {
     rig_play("scenarios", "aborted_without_a_buffer", &small_pieces);
+}
+
+/* -- who publishes does not wait for ever --------------------------------------------------- */
+
+static atomic_uint opened;
+
+static void counting_open(void *context, struct scsi_opening *asked, bool again)
+{
+    atomic_fetch_add(&opened, 1);
+    backing_open(context, asked, again);
+}
+
+/* Nobody is registered: the header, and its CRC. */
+static void kept_make(uint8_t kept[12])
+{
+    memcpy(kept, "RPR1\0\xff\0\0", 8);
+    be32_put(kept + 8, digest_crc32c(kept, 8));
+}
+
+Test(iscsi_target, what_was_kept_is_not_read_when_its_publisher_has_left)
+{
+    static const char *const all[] = { "*" };
+    struct rig *rig = rig_start(NULL);
+    struct iscsi_export export = { .initiators = all, .initiator_count = 1 };
+    struct backing backing;
+    uint8_t *kept = malloc(12);
+    int result;
+
+    backing_init(&backing, "memory:8192", true, rig->loops[0]);
+    backing.scsi.open = counting_open;
+    kept_make(kept);
+    cr_assert(uuid_parse("00000000-0000-7000-8000-00000000000f", &export.id));
+    export.backing = &backing.scsi;
+    export.kept = kept;
+    export.kept_length = 12;
+    rig_stand_still(rig, 0);
+    expect_eq(iscsi_target_publish(rig->target, &export, 50, NULL), -ETIMEDOUT);
+    memset(kept, 0xaa, 12);
+    free(kept);
+    rig_go_on(rig);
+    result = iscsi_target_withdraw(rig->target, &export.id, RIG_DISKS_MS);
+    expect(result == 0 || result == -ENOENT);
+    expect_eq(atomic_load(&opened), 1u); /* what was kept was good when it was given */
+    rig_stop(rig);
 }
