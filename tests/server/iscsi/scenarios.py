@@ -6,7 +6,8 @@
 The rig (target_rig.c) that serves the target answers lines on standard output: "hold 0",
 "held 0 N", "let 0", "sessions 0 [N]", "crowd 0 N" (waits until so many sessions and
 connections are there, says how many), "more 0 N" (exports), "withdraw 0 MS", "publish 0",
-"change 0 NAME [MS|no]", "secret 1 SECRET".
+"change 0 NAME [MS|no]", "secret 1 SECRET", "stand 1" (its loop does nothing more), "go 1",
+"descriptors 0 no|again" (that could be opened).
 """
 import os
 import random
@@ -583,6 +584,25 @@ def changed_on_the_way():
     assert ask("sessions 0 0") == 0
 
 
+def changed_between_loops():
+    """One on its way to the loop of its export, which has heard of a change before it."""
+    who = named("goes")
+    older = enter(LOCKED, name=named("stays"), chap=CHAP)
+    ask("stand 1")
+    assert ask("change 1 * 100") == 0  # the loop will look once, for both changes
+    newer = connect(name=who)
+    answer = newer.chap(LOCKED, **CHAP)
+    assert not answer[36] >> 16, answer
+    newer.send(newer.login_pdu(1, 3, newer.offers({})))
+    assert ask("sessions 1 2") == 2
+    assert ask("change 1 %s 100" % named("stays")) == -110
+    ask("go 1")
+    said = newer.expect_closed()
+    assert said and said[-1][36] >> 16 == 0x0202, said
+    assert ask("sessions 1 1") == 1
+    older.read(0, 1)
+
+
 def changed_secrets():
     """New logins show the new one, one that is half over too; sessions stay; guesses at the old
     one are forgotten, but not for a change that changes no secret."""
@@ -982,6 +1002,18 @@ def heard(session):
         nop = session.nop()
         session.send(nop)
         session.expect(NOP_IN, nop["itt"])
+
+
+def no_descriptors():
+    """Who comes while there are none is let in when there are some again."""
+    session = enter()
+    ask("descriptors 0 no")
+    late = [connect() for _ in range(2)]
+    heard(session)
+    ask("descriptors 0 again")
+    for one in late:
+        one.login(OPEN).test_unit_ready().read(0, 1)
+    healthy()
 
 
 def starved_between_pieces():

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -560,6 +561,23 @@ static int change_secret(struct rig *rig, struct iscsi_export *what, const char 
     return change(rig, what, "");
 }
 
+/* While there are none, nobody can be let in. What is open stays so. */
+static int descriptors_limit(bool none)
+{
+    static struct rlimit before;
+    struct rlimit now;
+
+    if (getrlimit(RLIMIT_NOFILE, &now) < 0)
+        return -errno;
+    if (none) {
+        before = now;
+        now.rlim_cur = 3;
+    } else {
+        now.rlim_cur = before.rlim_cur;
+    }
+    return setrlimit(RLIMIT_NOFILE, &now) < 0 ? -errno : 0;
+}
+
 /* "WORD EXPORT [ARGUMENT]" -> what to answer. */
 static int serve_line(struct rig *rig, const char *line)
 {
@@ -582,6 +600,16 @@ static int serve_line(struct rig *rig, const char *line)
         loop_post(rig->gates[export]->loop, &rig->gates[export]->letting);
         return 0;
     }
+    if (strcmp(word, "stand") == 0) {
+        rig_stand_still(rig, what.loop);
+        return 0;
+    }
+    if (strcmp(word, "go") == 0) {
+        rig_go_on(rig);
+        return 0;
+    }
+    if (strcmp(word, "descriptors") == 0)
+        return descriptors_limit(strcmp(argument, "no") == 0);
     if (strcmp(word, "sessions") == 0)
         return argument[0] ? wait_sessions(rig, export, atoi(argument))
                            : sessions_of(rig, export);
