@@ -230,6 +230,16 @@ static void service_goes_on(struct stage *stage)
     } while (status != 201);
 }
 
+/** At once, too; but a file that could not be removed stays until the next start. */
+static void stage_look(struct stage *stage, const struct scene *scene)
+{
+    if (strncmp(stage->moment->words, "unlinkat", 8) != 0)
+        stage_is_whole(stage);
+    if (scene->look)
+        scene->look(stage);
+    service_goes_on(stage);
+}
+
 bool stage_strike(
         struct stage *stage, const struct scene *scene, const char *only, unsigned at)
 {
@@ -241,7 +251,7 @@ bool stage_strike(
     if (stage->struck) {
         point_note(stage);
         if (stage->error)
-            service_goes_on(stage);
+            stage_look(stage, scene);
         stage_restart(stage); /* after an error too: what is true must be durable */
     }
     scene->judge(stage);

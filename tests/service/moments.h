@@ -28,6 +28,8 @@ struct scene {
     void (*prepare)(struct stage *stage); /* before each call that is struck */
     void (*act)(struct stage *stage); /* meanwhile; ends when the daemon is dead, too */
     void (*judge)(struct stage *stage); /* the daemon is there again */
+    void (*look)(
+            struct stage *stage); /* after an error, before that; NULL: nothing more */
 };
 
 void stage_open(struct stage *stage, const char *what, const char *const *extra);

@@ -61,7 +61,8 @@ static void delete_judge(struct stage *stage)
         element_remove(stage, stage->id, stage->target);
 }
 
-static const struct scene delete_scene = { element_make, delete_act, delete_judge };
+static const struct scene delete_scene = { element_make, delete_act, delete_judge,
+    NULL };
 
 static void delete_play(int error)
 {
@@ -128,7 +129,8 @@ static void create_judge(struct stage *stage)
     json_decref(list);
 }
 
-static const struct scene create_scene = { nothing_prepare, create_act, create_judge };
+static const struct scene create_scene = { nothing_prepare, create_act, create_judge,
+    NULL };
 
 static void create_play(int error)
 {
@@ -211,7 +213,8 @@ static void clone_judge(struct stage *stage)
     json_decref(list);
 }
 
-static const struct scene clone_scene = { nothing_prepare, clone_act, clone_judge };
+static const struct scene clone_scene = { nothing_prepare, clone_act, clone_judge,
+    NULL };
 
 static void clone_play(int error)
 {

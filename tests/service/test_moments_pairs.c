@@ -172,7 +172,7 @@ static void copy_judge(struct stage *stage)
     json_decref(list);
 }
 
-static const struct scene copy_scene = { copy_prepare, copy_act, copy_judge };
+static const struct scene copy_scene = { copy_prepare, copy_act, copy_judge, NULL };
 
 static void copy_play(int error)
 {
@@ -248,7 +248,8 @@ static void resync_judge(struct stage *stage)
             "the next one missed something; struck: %s", stage->moment->words);
 }
 
-static const struct scene resync_scene = { change_prepare, resync_act, resync_judge };
+static const struct scene resync_scene = { change_prepare, resync_act, resync_judge,
+    NULL };
 
 static void resync_play(int error)
 {
@@ -309,8 +310,8 @@ static void restore_judge(struct stage *stage)
             stage->moment->words);
 }
 
-static const struct scene restore_scene = { restore_prepare, restore_act,
-    restore_judge };
+static const struct scene restore_scene = { restore_prepare, restore_act, restore_judge,
+    NULL };
 
 Test(moments, a_restore_writes_what_it_promised)
 {
@@ -374,7 +375,7 @@ static void scan_judge(struct stage *stage)
             "it is not what it says; struck: %s", stage->moment->words);
 }
 
-static const struct scene scan_scene = { scan_prepare, scan_act, scan_judge };
+static const struct scene scan_scene = { scan_prepare, scan_act, scan_judge, NULL };
 
 /* A scan comes every five seconds: not at each of its calls, but in each of its parts. */
 static void scan_play(const char *only, unsigned first, unsigned step, const char *call)
