@@ -12,6 +12,7 @@
 #include <iscsi/scsi-lowlevel.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -368,6 +369,7 @@ static void rig_open(void)
     static const char *const extra[] = { "--iscsi", portal, NULL };
     pthread_condattr_t attributes;
 
+    (void)signal(SIGPIPE, SIG_IGN); /* the library writes to a daemon that is dead */
     rig.seed = seed_take("export_kill");
     pthread_mutex_init(&rig.lock, NULL);
     pthread_condattr_init(&attributes);
