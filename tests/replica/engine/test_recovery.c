@@ -339,6 +339,7 @@ Test(recovery, writes_that_were_given_up_are_told)
     cr_assert(record.last.loose);
 
     target.opened = 0;
+    plan.id = uuid_make();
     target.turns[0] = target.turns[1];
     plan.resumed = true;
     record = bench_run(&bench, &plan);
@@ -346,6 +347,7 @@ Test(recovery, writes_that_were_given_up_are_told)
     cr_assert(record.last.loose, "it was not fenced");
 
     target.opened = 0;
+    plan.id = uuid_make();
     target.turns[0] = (struct turn){ .fault_count = 0 };
     target.turns[1] = turn_lost(BLOCK_WRITE, 7, -ENOTCONN);
     target.turn_count = 1;
@@ -354,6 +356,7 @@ Test(recovery, writes_that_were_given_up_are_told)
     cr_assert(!record.last.loose);
 
     target.opened = 0;
+    plan.id = uuid_make();
     target.turns[0] = turn_lost(BLOCK_WRITE, 7, -EIO);
     plan.resumed = false;
     record = bench_run(&bench, &plan);
