@@ -143,6 +143,13 @@ static bool rig_open(void)
     return true;
 }
 
+static void rig_close(void)
+{
+    house_close(&rig.house);
+    expect_eq(umount(rig.disk), 0);
+    expect_eq(rmdir(rig.disk), 0);
+}
+
 /** Until the store has met it, has given up its reserve, and that is full as well. */
 static void disk_is_full(void)
 {
@@ -317,7 +324,7 @@ Test(full_disk, what_was_promised_is_kept_over_a_full_disk)
     promises_are_kept();
     house_kill(&rig.house);
     promises_are_kept();
-    house_close(&rig.house);
+    rig_close();
 }
 
 Test(full_disk, a_start_on_a_full_disk_serves)
@@ -339,7 +346,7 @@ Test(full_disk, a_start_on_a_full_disk_serves)
     room_is_made();
     promises_are_kept();
     expect_ready();
-    house_close(&rig.house);
+    rig_close();
 }
 
 /* The store has not met it before: what it keeps in reserve is there for what is under way. */
@@ -354,5 +361,5 @@ Test(full_disk, a_start_on_a_disk_that_is_just_full_goes_on)
     expect(same_bytes(rig.other_file, rig.slow_file, SIZE));
     room_is_made();
     promises_are_kept();
-    house_close(&rig.house);
+    rig_close();
 }
