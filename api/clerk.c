@@ -2,9 +2,9 @@
  *
  * A call sleeps on a semaphore of its own: a commit wakes those it answers and nobody else,
  * and who wakes asks for no lock that the clerk, which wakes the next one, still holds. The
- * clerk is told of work only when it sleeps. A note whose change could not be made durable (disk full) stays, in order,
- * and is tried again every RETRY_MS: what a loop told must not be lost, and a call that
- * comes meanwhile is answered with the store's own error.
+ * clerk is told of work only when it sleeps. A note whose change could not be made durable
+ * (disk full) stays, in order, and is tried again every RETRY_MS: what a loop told must not
+ * be lost, and a call that comes meanwhile is answered with the store's own error.
  */
 #include "api/clerk.h"
 

@@ -3,10 +3,11 @@
  * The row says what is to be served, and who serves it (exports_serve.c) does. Made: the
  * element is opened and served, then the row is committed; served without a row it is for as
  * long as that takes, and a crash in between leaves nothing. Taken away: it is served no more,
- * then the row goes. While a command of a host has not ended the row stays, and with it all that
- * stands against another writer: what is in flight may still land. Changed in who may use it and how they show it: held ready, committed, then in force, and no
- * session of who still may notices. Changed in more: served anew, as if made. One call at a time
- * has an export in hand (exports_hand.c).
+ * then the row goes. While a command of a host has not ended the row stays, and with it all
+ * that stands against another writer: what is in flight may still land. Changed in who may use
+ * it and how they show it: held ready, committed, then in force, and no session of who still
+ * may notices. Changed in more: served anew, as if made. One call at a time has an export in
+ * hand (exports_hand.c).
  */
 #include "api/exports.h"
 
@@ -23,7 +24,7 @@ enum {
     UNSERVE_TRIES = 8 /* each as long as withdraw() waits; commands end before */
 };
 
-/* -- rendering --------------------------------------------------------------------------------- */
+/* -- rendering ----------------------------------------------------------------------------- */
 
 static void sessions_render(
         struct service *service, struct writer *writer, const struct uuid *id)
@@ -182,7 +183,7 @@ bool export_holds(
     return true;
 }
 
-/* -- calls ---------------------------------------------------------------------------------------- */
+/* -- calls --------------------------------------------------------------------------------- */
 
 /** False: the outcome is NOT_FOUND. */
 static bool export_find(

@@ -78,7 +78,7 @@ static bool modify_broken(struct modify *modify, const char *why)
     return false;
 }
 
-/* -- steps --------------------------------------------------------------------------------------- */
+/* -- steps --------------------------------------------------------------------------------- */
 
 /** The pair's live job. False: it has none. */
 static bool live_job(
@@ -168,7 +168,7 @@ static bool source_stands(struct modify *modify, struct clerk_turn *turn)
             claims_source(modify->call, turn->reader, &source, &modify->id);
 }
 
-/* -- the operations -------------------------------------------------------------------------------- */
+/* -- the operations ------------------------------------------------------------------------ */
 
 static bool do_detach(struct modify *modify, struct clerk_turn *turn)
 {
@@ -348,7 +348,7 @@ static operation_f *const operations[] = {
     [CIM_OP_STOP_COPY] = do_stop_copy,
 };
 
-/* -- the turns ------------------------------------------------------------------------------------ */
+/* -- the turns ----------------------------------------------------------------------------- */
 
 static bool modify_answer(struct modify *modify, struct clerk_turn *turn)
 {
@@ -487,7 +487,7 @@ static void modify_run(struct call *call, int64_t operation)
     }
 }
 
-/* -- the calls --------------------------------------------------------------------------------------- */
+/* -- the calls ----------------------------------------------------------------------------- */
 
 struct modify_input {
     int64_t operation;

@@ -425,7 +425,7 @@ static void on_figures(void *context, struct api_export_figures *figures)
         .connections_dropped = found.connections_dropped };
 }
 
-/* -- the revival ------------------------------------------------------------------------------ */
+/* -- the revival --------------------------------------------------------------------------- */
 
 static unsigned revival_tidy(void *context)
 {
@@ -448,7 +448,7 @@ static void revival_cancel(void *context)
     pthread_mutex_unlock(&exports->lock);
 }
 
-/* -- life ------------------------------------------------------------------------------------------ */
+/* -- life ---------------------------------------------------------------------------------- */
 
 static int portals_parse(const char *const *addresses, size_t count,
         struct sockaddr_storage *portals, struct fault *fault)

@@ -2,8 +2,9 @@
  *
  * Where the way to a device is long, its time passes whatever is under way: more at once is
  * as much more a second. Where it is short, more only queues up: it is no faster, and what
- * was read has left the caches before it is sent on (measured: a third more CPU). Which of them it is, the pieces tell: as long as they take
- * hardly more time than the fastest of them, nothing queues.
+ * was read has left the caches before it is sent on (measured: a third more CPU). Which of
+ * them it is, the pieces tell: as long as they take hardly more time than the fastest of
+ * them, nothing queues.
  *
  * Pure. One loop's thread.
  */

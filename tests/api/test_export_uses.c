@@ -5,7 +5,7 @@
 
 TestSuite(export_uses, .init = exports_begin, .fini = exports_end);
 
-/* -- who stands against whom ----------------------------------------------------------------------- */
+/* -- who stands against whom --------------------------------------------------------------- */
 
 static struct answer attach(const char *to, const char *from)
 {

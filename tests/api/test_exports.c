@@ -8,7 +8,7 @@
 
 TestSuite(exports, .init = exports_begin, .fini = exports_end);
 
-/* -- made, changed, taken away ------------------------------------------------------------------ */
+/* -- made, changed, taken away ------------------------------------------------------------- */
 
 Test(exports, without_a_target_the_answer_is_1)
 {
@@ -280,7 +280,7 @@ Test(exports, wrong_members_are_5_and_nothing_is_served)
     expect_eq(fake.publishes, 0);
 }
 
-/* -- what cannot be served ------------------------------------------------------------------------- */
+/* -- what cannot be served ----------------------------------------------------------------- */
 
 Test(exports, what_is_refused_leaves_no_row)
 {

@@ -309,7 +309,7 @@ static void regions_look(void)
     cr_assert(result == 0, "a session did not come back within two minutes");
 }
 
-/* -- a reservation under APTPL ---------------------------------------------------------------- */
+/* -- a reservation under APTPL ------------------------------------------------------------- */
 
 enum { KEY = 0x52455041, EXCLUSIVE = SCSI_PERSISTENT_RESERVE_TYPE_WRITE_EXCLUSIVE };
 
@@ -349,7 +349,7 @@ static void reservation_look(void)
     scsi_free_scsi_task(task);
 }
 
-/* -- lives ------------------------------------------------------------------------------------------ */
+/* -- lives --------------------------------------------------------------------------------- */
 
 static void volume_export(unsigned long long size, char id[WORLD_ID])
 {

@@ -79,7 +79,7 @@ static void log_wait(struct house *house, const char *a, const char *b, const ch
     }
 }
 
-/* -- a change ------------------------------------------------------------------------------------ */
+/* -- a change ------------------------------------------------------------------------------ */
 
 Test(exports_terms, who_still_may_goes_on_and_the_others_end)
 {
@@ -246,7 +246,7 @@ Test(exports_terms, what_cannot_be_served_is_tried_again)
     house_close(&house);
 }
 
-/* -- a kill right after the answer ------------------------------------------------------------- */
+/* -- a kill right after the answer --------------------------------------------------------- */
 
 Test(exports_terms, what_was_answered_survives_a_kill)
 {
@@ -284,7 +284,7 @@ Test(exports_terms, what_was_answered_survives_a_kill)
     house_close(&house);
 }
 
-/* -- guesses ---------------------------------------------------------------------------------------- */
+/* -- guesses ------------------------------------------------------------------------------- */
 
 Test(exports_terms, guesses_are_forgotten_with_the_secret_that_they_were_at)
 {
