@@ -8,14 +8,6 @@
 
 static const uint8_t zeros[4096]; /* the data of WRITE SAME */
 
-static void put_be32(uint8_t *p, uint32_t value)
-{
-    p[0] = (uint8_t)(value >> 24);
-    p[1] = (uint8_t)(value >> 16);
-    p[2] = (uint8_t)(value >> 8);
-    p[3] = (uint8_t)value;
-}
-
 static void put_be64(uint8_t *p, uint64_t value)
 {
     put_be32(p, (uint32_t)(value >> 32));

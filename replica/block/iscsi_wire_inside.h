@@ -34,14 +34,6 @@ enum { CONTROL_RESET = 1, CONTROL_LOGOUT = 2 }; /* tags of what is no command */
 
 static const uint32_t NO_TAG = 0xffffffff;
 
-static inline void put_be32(uint8_t *p, uint32_t value)
-{
-    p[0] = (uint8_t)(value >> 24);
-    p[1] = (uint8_t)(value >> 16);
-    p[2] = (uint8_t)(value >> 8);
-    p[3] = (uint8_t)value;
-}
-
 /** Serial number arithmetic, RFC 1982. */
 static inline bool serial_reached(uint32_t value, uint32_t mark)
 {
