@@ -391,3 +391,18 @@ const char *url_of(char url[256], const char *portal, const char *id)
     snprintf(url, 256, "iscsi://%s/iqn.2026-11.org.replicad:%s/0", portal, id);
     return url;
 }
+
+bool host_is_registered(struct iscsi_context *host, uint64_t key)
+{
+    struct scsi_task *task = iscsi_persistent_reserve_in_sync(
+            host, 0, SCSI_PERSISTENT_RESERVE_READ_KEYS, 255);
+    struct scsi_persistent_reserve_in_read_keys *keys;
+    bool found;
+
+    expect(task && task->status == SCSI_STATUS_GOOD);
+    keys = scsi_datain_unmarshall(task);
+    expect(keys != NULL);
+    found = keys->num_keys == 1 && keys->keys[0] == key;
+    scsi_free_scsi_task(task);
+    return found;
+}

@@ -62,6 +62,9 @@ struct iscsi_context *host_come(const char *portal, const char *id, const char *
 void host_leave(struct iscsi_context *host);
 void host_free(struct iscsi_context *host);
 
+/** Is @key registered, and nobody else's? */
+bool host_is_registered(struct iscsi_context *host, uint64_t key);
+
 /** Comes and goes. False: it was refused. */
 bool may_come(const char *portal, const char *id, const char *name);
 

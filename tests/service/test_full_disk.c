@@ -209,21 +209,6 @@ static void a_deletion_is_answered_as_it_is(void)
     expect_eq(access(rig.spare_file, F_OK) == 0, status == 507);
 }
 
-static bool is_registered(struct iscsi_context *host)
-{
-    struct scsi_task *task = iscsi_persistent_reserve_in_sync(
-            host, 0, SCSI_PERSISTENT_RESERVE_READ_KEYS, 255);
-    struct scsi_persistent_reserve_in_read_keys *keys;
-    bool found;
-
-    expect(task && task->status == SCSI_STATUS_GOOD);
-    keys = scsi_datain_unmarshall(task);
-    expect(keys != NULL);
-    found = keys->num_keys == 1 && keys->keys[0] == KEY;
-    scsi_free_scsi_task(task);
-    return found;
-}
-
 /** A host reads and writes; its reservation is kept before GOOD, or is not made. */
 static void a_host_goes_on(void)
 {
@@ -237,7 +222,7 @@ static void a_host_goes_on(void)
     said = said_of(iscsi_persistent_reserve_out_sync(
             rig.host, 0, SCSI_PERSISTENT_RESERVE_REGISTER, 0, 0, &out));
     rig.kept = said.status == SCSI_STATUS_GOOD;
-    expect_eq(is_registered(rig.host), rig.kept);
+    expect_eq(host_is_registered(rig.host, KEY), rig.kept);
     expect_good(host_read(rig.host, 0, 8));
 }
 
@@ -305,7 +290,7 @@ static void promises_are_kept(void)
     expect(same_bytes(rig.source_file, rig.pair_file, SIZE));
     serving_wait(&rig.house, rig.exported);
     rig.host = host_come(rig.house.v4, rig.exported, "host");
-    expect_eq(is_registered(rig.host), rig.kept);
+    expect_eq(host_is_registered(rig.host, KEY), rig.kept);
     host_leave(rig.host);
 }
 
@@ -340,7 +325,7 @@ Test(full_disk, a_start_on_a_full_disk_serves)
     serving_wait(&rig.house, rig.exported);
     rig.host = host_come(rig.house.v4, rig.exported, "host");
     expect_good(host_write(rig.host, 0, 8, 8));
-    expect_eq(is_registered(rig.host), rig.kept);
+    expect_eq(host_is_registered(rig.host, KEY), rig.kept);
     host_leave(rig.host);
     a_resync_is_right();
     room_is_made();

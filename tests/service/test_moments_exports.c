@@ -193,21 +193,6 @@ static struct said register_kept(struct iscsi_context *host, uint64_t key)
             host, 0, SCSI_PERSISTENT_RESERVE_REGISTER, 0, 0, &out));
 }
 
-static bool is_registered(struct iscsi_context *host)
-{
-    struct scsi_task *task = iscsi_persistent_reserve_in_sync(
-            host, 0, SCSI_PERSISTENT_RESERVE_READ_KEYS, 255);
-    struct scsi_persistent_reserve_in_read_keys *keys;
-    bool found;
-
-    expect(task && task->status == SCSI_STATUS_GOOD);
-    keys = scsi_datain_unmarshall(task);
-    expect(keys != NULL);
-    found = keys->num_keys == 1 && keys->keys[0] == KEY;
-    scsi_free_scsi_task(task);
-    return found;
-}
-
 /** What was kept for an export goes with it. */
 static void register_prepare(struct stage *stage)
 {
@@ -221,7 +206,7 @@ static void register_act(struct stage *stage)
     struct iscsi_context *host = host_come(stage->house.v4, stage->id, "host");
 
     stage->status = register_kept(host, KEY).status;
-    cr_assert(is_registered(host) == (stage->status == SCSI_STATUS_GOOD),
+    cr_assert(host_is_registered(host, KEY) == (stage->status == SCSI_STATUS_GOOD),
             "answered %ld; struck: %s", stage->status, stage->moment->words);
     if (stage->status != SCSI_STATUS_GOOD)
         expect_good(host_write(host, 0, 8, 1));
@@ -234,7 +219,7 @@ static void register_judge(struct stage *stage)
 
     serving_wait(&stage->house, stage->id);
     host = host_come(stage->house.v4, stage->id, "host");
-    cr_assert(is_registered(host) == (stage->status == SCSI_STATUS_GOOD),
+    cr_assert(host_is_registered(host, KEY) == (stage->status == SCSI_STATUS_GOOD),
             "answered %ld; struck: %s", stage->status, stage->moment->words);
     host_leave(host);
 }

@@ -194,7 +194,8 @@ Test(scsi_failures, patience_ends_after_ten_seconds)
     end();
 }
 
-Test(scsi_failures, a_flush_that_failed_is_told_to_all)
+/* The first flush fails, and what was in the cache of the device is gone. */
+static void rig_make_flush_lost(void)
 {
     rig_make(&rig,
             &(struct rig_options){ .seed = 1,
@@ -203,6 +204,11 @@ Test(scsi_failures, a_flush_that_failed_is_told_to_all)
                             .error = -EIO,
                             .lose = true,
                             .times = 1 } } });
+}
+
+Test(scsi_failures, a_flush_that_failed_is_told_to_all)
+{
+    rig_make_flush_lost();
     rig_simple(&rig, 0, &sense, CDB(0x35, 0, 0, 0, 0, 0, 0, 0, 0, 0));
     expect_eq(sense, SENSE(3, 0x0c00));
     expect_eq(rig_read(&rig, 0, 0, 1, bytes), SCSI_GOOD);
@@ -216,13 +222,7 @@ Test(scsi_failures, a_flush_that_waited_does_not_cover_what_one_before_it_lost)
 {
     struct rig_task waits;
 
-    rig_make(&rig,
-            &(struct rig_options){ .seed = 1,
-                    .plan_count = 1,
-                    .plans = { { .op = BLOCK_FLUSH,
-                            .error = -EIO,
-                            .lose = true,
-                            .times = 1 } } });
+    rig_make_flush_lost();
     rig.opens_fail = 3;
     expect_eq(rig_write(&rig, 1, 0, 1, bytes), SCSI_GOOD);
     rig_simple(&rig, 0, &sense, CDB(0x35, 0, 0, 0, 0, 0, 0, 0, 0, 0));
