@@ -426,6 +426,7 @@ def claim():
         for line in mounts:
             if line.split()[1].startswith(os.path.join(SHM, PREFIX)):
                 run("umount", line.split()[1], check=False)
+    os.makedirs(os.path.join(ROOT, "build"), exist_ok=True)
     for parent in (SHM, os.path.join(ROOT, "build")):
         for name in os.listdir(parent):
             if name.startswith(PREFIX) and name.split("-")[2].isdigit():
