@@ -220,6 +220,7 @@ void service_drain(struct service *service)
     pthread_mutex_lock(&service->claims_lock);
     pthread_cond_broadcast(&service->claims_free);
     pthread_mutex_unlock(&service->claims_lock);
+    engine_shut(service->engine); /* calls may wait for it to open something */
 }
 
 void service_destroy(struct service *service)

@@ -22,6 +22,8 @@ void end_init(
     };
 }
 
+static void openings_remove(struct end *end);
+
 static void fail_closed(void *context)
 {
     struct end *end = context;
@@ -101,6 +103,7 @@ static void opened(struct block_opening *opening, struct block_device *device,
 {
     struct end *end = container_of(opening, struct end, opening);
 
+    openings_remove(end);
     explicit_bzero(&end->chap, sizeof end->chap);
     end->device = device;
     if (device) {
@@ -113,6 +116,54 @@ static void opened(struct block_opening *opening, struct block_device *device,
 }
 
 /* -- opening ------------------------------------------------------------------------- */
+
+static struct lane *lane_of(const struct end *end)
+{
+    struct lane *lane = end->engine->lanes;
+
+    while (lane->loop != end->loop)
+        lane++;
+    return lane;
+}
+
+static void openings_add(struct end *end)
+{
+    struct lane *lane = lane_of(end);
+
+    end->opening_now = true;
+    end->next = lane->openings;
+    lane->openings = end;
+}
+
+static void openings_remove(struct end *end)
+{
+    struct end **at = &lane_of(end)->openings;
+
+    while (*at != end)
+        at = &(*at)->next;
+    *at = end->next;
+    end->opening_now = false;
+}
+
+void end_cancel(struct end *end)
+{
+    if (!end->opening_now)
+        return;
+    end->cancelled = true;
+    block_open_cancel(&end->opening);
+}
+
+void ends_shut(struct lane *lane)
+{
+    lane->shut = true;
+    for (struct end *end = lane->openings; end; end = end->next)
+        end_cancel(end);
+}
+
+static int cancelled_fault(struct end *end)
+{
+    return fault_set(&end->fault, -ECANCELED, "the opening was given up on request");
+}
 
 static void open_now(struct end *end)
 {
@@ -132,10 +183,15 @@ static void reading_done(struct loop_work *work)
 {
     struct end *end = container_of(work, struct end, reading);
 
-    if (end->fault.error)
-        end->done(end, NULL, &end->fault);
-    else
+    if (end->cancelled && !end->fault.error)
+        cancelled_fault(end);
+    if (!end->fault.error) {
         open_now(end);
+        return;
+    }
+    openings_remove(end);
+    explicit_bzero(&end->chap, sizeof end->chap);
+    end->done(end, NULL, &end->fault);
 }
 
 static int spec_file(struct end *end, const struct address *address)
@@ -207,10 +263,13 @@ void end_open(struct end *end, const struct engine_element *element, bool writab
     end->device = NULL;
     end->answering.run = answer_run;
     end->spec = (struct block_spec){ .writable = writable, .barrier = barrier };
-    if (spec_fill(end) < 0) {
+    end->opening = (struct block_opening){ .cancel = NULL };
+    end->cancelled = false;
+    if (spec_fill(end) < 0 || (lane_of(end)->shut && cancelled_fault(end) < 0)) {
         loop_post(end->loop, &end->answering);
         return;
     }
+    openings_add(end);
     if (!end->spec.chap) {
         open_now(end);
         return;

@@ -21,6 +21,9 @@ struct end {
     struct engine_element element;
     struct block_spec spec;
     struct block_chap chap;
+    struct end *next; /* among the lane's openings, */
+    bool opening_now; /*   while it is one of them */
+    bool cancelled;
     struct block_opening opening;
     struct loop_work reading;
     struct block_identity identity;
@@ -40,6 +43,13 @@ void end_init(
  */
 void end_open(struct end *end, const struct engine_element *element, bool writable,
         bool barrier);
+
+/** It is not wanted any more: it ends soon, with -ECANCELED, where it waits for a far side.
+    Harmless when nothing is being opened. On the loop; @done is never called from inside. */
+void end_cancel(struct end *end);
+
+/** All that is being opened on the lane, and all that will be. The lane's thread. */
+void ends_shut(struct lane *lane);
 
 /**
  * What shows whether somebody else wrote the open end between two openings of ours: how it

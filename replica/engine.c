@@ -69,10 +69,16 @@ static void lanes_stop(struct engine *engine)
     }
 }
 
+static void lane_shut(struct loop_task *task)
+{
+    ends_shut(container_of(task, struct lane, shutting));
+}
+
 static bool lanes_start(struct engine *engine)
 {
     for (unsigned i = 0; i < engine->lane_count; i++) {
         engine->lanes[i].engine = engine;
+        engine->lanes[i].shutting.run = lane_shut;
         if (!lane_start(&engine->lanes[i], i))
             return false;
     }
@@ -244,15 +250,26 @@ static void runner_wish_stop(struct runner *runner, enum engine_stop how)
     runner_ring(runner);
 }
 
-void engine_drain(struct engine *engine)
+void engine_shut(struct engine *engine)
 {
     if (!engine)
         return;
     pthread_mutex_lock(&engine->lock);
-    engine->closing = true;
     for (struct runner *r = engine->runners; r; r = r->next)
         if (!r->over)
             runner_wish_stop(r, ENGINE_DRAIN);
+    for (unsigned i = 0; !engine->closing && i < engine->lane_count; i++)
+        loop_post(engine->lanes[i].loop, &engine->lanes[i].shutting);
+    engine->closing = true;
+    pthread_mutex_unlock(&engine->lock);
+}
+
+void engine_drain(struct engine *engine)
+{
+    if (!engine)
+        return;
+    engine_shut(engine);
+    pthread_mutex_lock(&engine->lock);
     while (engine->runners || engine->probes)
         pthread_cond_wait(&engine->changed, &engine->lock);
     pthread_mutex_unlock(&engine->lock);

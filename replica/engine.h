@@ -54,9 +54,15 @@ struct engine_options {
 /** Owned by the caller, engine_destroy(). NULL with @fault when threads or memory lack. */
 struct engine *engine_create(const struct engine_options *options, struct fault *fault);
 
-/** Drains running copies to their next watermark (bounded by the I/O timeout) and sends their
-    last events; nothing starts any more (-ESHUTDOWN). What asks for files and figures goes
-    on, for who has the last events to write down. NULL is fine. */
+/** Nothing starts any more (-ESHUTDOWN), running copies begin to drain, and what is being opened
+    is given up where it waits for a far side, as is what would be opened later
+    (-ECANCELED): the half of engine_drain() that does not wait, for who has callers of
+    engine_probe() to wait for first. NULL is fine. */
+void engine_shut(struct engine *engine);
+
+/** engine_shut(), then drains running copies to their next watermark (bounded by the I/O
+    timeout) and sends their last events. What asks for files and figures goes on, for who has
+    the last events to write down. NULL is fine. */
 void engine_drain(struct engine *engine);
 
 /** engine_drain(), then ends the threads. NULL is fine. */

@@ -27,6 +27,9 @@ struct lane {
     pthread_t thread;
     bool running;
     unsigned load; /* under the lock: plans and probes placed here */
+    struct loop_task shutting; /* runs ends_shut(), once */
+    struct end *openings; /* the lane's thread */
+    bool shut; /* likewise: nothing is opened any more */
 };
 
 struct pool {

@@ -549,6 +549,10 @@ static void runner_open(struct runner *runner)
 static void apply_stop(struct runner *runner)
 {
     switch ((enum runner_state)runner->state) {
+    case RUNNER_OPENING:
+        end_cancel(&runner->source_end);
+        end_cancel(&runner->target_end);
+        break;
     case RUNNER_MOVING:
         if (runner->copy)
             copy_stop(runner);

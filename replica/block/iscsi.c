@@ -284,6 +284,8 @@ void block_iscsi_open(
         return;
     }
     lun->opening = opening;
+    opening->private = lun;
+    opening->cancel = opening_cancel;
     if (initiator_connect(&lun->initiator, spec, &fault) != 0) {
         opening_fail(lun, &fault);
         return;

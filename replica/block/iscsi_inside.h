@@ -118,6 +118,9 @@ void opening_probed(struct lun *lun);
 void opening_fail(struct lun *lun, const struct fault *fault);
 void opening_fail_words(struct lun *lun, int error, const char *why);
 
+/** As block_opening.cancel: nobody waits for it any more. */
+void opening_cancel(struct block_opening *opening);
+
 /* -- iscsi_slots.c ----------------------------------------------------------------- */
 
 void lun_slots_init(struct lun *lun);

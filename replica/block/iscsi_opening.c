@@ -23,6 +23,7 @@ void opening_fail(struct lun *lun, const struct fault *fault)
     struct block_opening *opening = lun->opening;
 
     lun->opening = NULL;
+    opening->cancel = NULL;
     probe_stop(&lun->probe);
     initiator_drop(&lun->initiator);
     block_opening_fail(opening, fault->error, "%s", fault->why);
@@ -35,6 +36,13 @@ void opening_fail_words(struct lun *lun, int error, const char *why)
 
     fault_set(&fault, error, "%s", why);
     opening_fail(lun, &fault);
+}
+
+/* With a TCP reset, in whatever phase: of what was sent nothing writes. */
+void opening_cancel(struct block_opening *opening)
+{
+    opening_fail_words(
+            opening->private, -ECANCELED, "the opening was given up on request");
 }
 
 /* -- what is known ----------------------------------------------------------------- */
@@ -114,6 +122,7 @@ static void opening_good(struct lun *lun)
 
     lun_enter(lun, READY, 0);
     lun->opening = NULL;
+    opening->cancel = NULL;
     lun->spec = NULL;
     opening->done(opening, &lun->base, &lun->identity, &none);
 }

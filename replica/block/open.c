@@ -23,9 +23,18 @@ void block_open(
     check((unsigned)spec->driver < BLOCK_DRIVER_COUNT);
     opening->loop = loop;
     opening->private = NULL;
+    opening->cancel = NULL;
     opening->task.queued = false;
     opening->fault = (struct fault){ 0 };
     drivers[spec->driver].open(loop, spec, opening);
+}
+
+void block_open_cancel(struct block_opening *opening)
+{
+    if (!opening->cancel)
+        return;
+    check(loop_is_mine(opening->loop));
+    opening->cancel(opening);
 }
 
 static void run_failed(struct loop_task *task)

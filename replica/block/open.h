@@ -91,6 +91,7 @@ struct block_opening {
     struct loop_task task;
     struct fault fault;
     void *private;
+    void (*cancel)(struct block_opening *); /* NULL: it cannot be, or not any more */
 };
 
 /**
@@ -102,6 +103,10 @@ struct block_opening {
  */
 void block_open(struct loop *loop, const struct block_spec *spec,
         struct block_opening *opening);
+
+/** It is not wanted any more: one that waits for a far side ends soon, with -ECANCELED; any
+    other as it would. Before @done, on the loop; @done is never called from inside. */
+void block_open_cancel(struct block_opening *opening);
 
 /** "file", "iscsi", "memory". */
 const char *block_driver_name(enum block_driver driver);
