@@ -441,11 +441,13 @@ static bool progress_run(struct clerk_turn *turn, struct clerk_note *note)
         hold_event(turn, &of.replica, event);
     else if (event->kind == ENGINE_ENDED)
         scan_ended(turn, &of.replica, &ending);
+    if (event->kind == ENGINE_ENDED && of.written[0])
+        written_loose(turn, of.written, event->loose);
+    if (turn->error) /* taken back: it comes again, and finds its plan then too */
+        return true;
     if (held)
         scheduler_held(turn->service, &event->id);
     if (event->kind == ENGINE_ENDED) {
-        if (of.written[0])
-            written_loose(turn, of.written, event->loose);
         scheduler_ended(turn->service, &event->id);
         turn->schedule = true; /* its place is free */
     }
