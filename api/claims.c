@@ -184,14 +184,28 @@ bool claims_served(struct call *call, struct store_reader *reader,
     return claims_look(&claims, element);
 }
 
-/* -- probing a target ------------------------------------------------------------------------ */
+/* -- bytes that nothing may start to write ----------------------------------------------------- */
 
-static bool claim_find(struct service *service, const struct uuid *root)
+/** Under the lock. @shared: those that are held count, too. */
+static bool claim_find(struct service *service, const struct uuid *root, bool shared)
 {
     for (struct claim *claim = service->claims; claim; claim = claim->next)
-        if (uuid_equal(&claim->root, root))
+        if (uuid_equal(&claim->root, root) && (shared || !claim->shared))
             return true;
     return false;
+}
+
+/** Under the lock. */
+static void claim_add(struct service *service, struct claim *claim)
+{
+    claim->taken = true;
+    claim->next = service->claims;
+    service->claims = claim;
+}
+
+static struct uuid claim_root(const struct store_element *element)
+{
+    return uuid_is_none(&element->of) ? element->id : element->of;
 }
 
 bool claim_is_taken(struct service *service, const struct uuid *root)
@@ -199,7 +213,7 @@ bool claim_is_taken(struct service *service, const struct uuid *root)
     bool taken;
 
     pthread_mutex_lock(&service->claims_lock);
-    taken = claim_find(service, root);
+    taken = claim_find(service, root, true);
     pthread_mutex_unlock(&service->claims_lock);
     return taken;
 }
@@ -216,17 +230,14 @@ bool claim_take(
         .tv_nsec = (long)(until.ns % 1000000000u) };
     int result = 0;
 
-    claim->root = uuid_is_none(&element->of) ? element->id : element->of;
+    claim->root = claim_root(element);
     pthread_mutex_lock(&service->claims_lock);
-    while (claim_find(service, &claim->root) && result != ETIMEDOUT &&
+    while (claim_find(service, &claim->root, false) && result != ETIMEDOUT &&
             !service->draining)
         result = pthread_cond_timedwait(
                 &service->claims_free, &service->claims_lock, &due);
-    claim->taken = !claim_find(service, &claim->root);
-    if (claim->taken) {
-        claim->next = service->claims;
-        service->claims = claim;
-    }
+    if (!claim_find(service, &claim->root, false))
+        claim_add(service, claim);
     pthread_mutex_unlock(&service->claims_lock);
     if (claim->taken)
         return true;
@@ -234,6 +245,16 @@ bool claim_take(
             "another call is probing the target as its own");
     outcome_pointer(call->outcome, "/TargetElement", "try again");
     return false;
+}
+
+void claim_hold(struct service *service, struct claim *claim,
+        const struct store_element *element)
+{
+    claim->root = claim_root(element);
+    claim->shared = true;
+    pthread_mutex_lock(&service->claims_lock);
+    claim_add(service, claim);
+    pthread_mutex_unlock(&service->claims_lock);
 }
 
 void claim_drop(struct service *service, struct claim *claim)

@@ -44,6 +44,8 @@ struct create {
     bool cloned; /* it is whole already */
     bool start; /* a first copy is wanted */
     int64_t cloned_at;
+    struct claim claim; /* of the source, while it is cloned */
+    bool source_written; /* a plan of ours writes the source now */
 };
 
 /* -- words and rows -------------------------------------------------------------------------- */
@@ -165,20 +167,40 @@ static bool create_may_clone(const struct create *create)
                     create->goal.methodology == CIM_METHODOLOGY_FULL_COPY);
 }
 
+static bool written_work(struct clerk_turn *turn, void *context)
+{
+    struct create *create = context;
+
+    create->source_written = scheduler_writes(turn->service, &create->claim.root);
+    return false;
+}
+
+/** Held, the source stays as it is, but for what writes it already: the scan of a pair whose
+    target it is. Then it is left to a job, which waits for the end of that. */
+static bool create_hold(struct create *create)
+{
+    claim_hold(create->call->service, &create->claim, &create->source);
+    return clerk_call(create->call->service->clerk, written_work, create) == 0 &&
+            !create->source_written;
+}
+
 /** 0 cloned; 1 it cannot be; an errno that is not about cloning. */
 static int create_clone(struct create *create, const char *file, struct fault *fault)
 {
     struct engine *engine = create->call->service->engine;
     struct engine_pool_figures figures = { 0 };
-    int result;
+    int result = 1;
 
     if (!create_may_clone(create) ||
             engine_pool_figures(engine, create->pool->name, &figures) ||
             !figures.can_clone)
         return 1;
-    create->cloned_at = clock_wall_ms();
-    result = engine_file_clone(engine, create->source.address, create->pool->name, file,
-            create->target.size, fault);
+    if (create_hold(create)) {
+        create->cloned_at = clock_wall_ms();
+        result = engine_file_clone(engine, create->source.address, create->pool->name,
+                file, create->target.size, fault);
+    }
+    claim_drop(create->call->service, &create->claim);
     if (result == -EOPNOTSUPP || result == -EXDEV || result == -EINVAL)
         return 1;
     create->cloned = result == 0;

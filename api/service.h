@@ -397,10 +397,16 @@ struct claim {
     struct claim *next;
     struct uuid root;
     bool taken;
+    bool shared; /* claim_hold() */
 };
 /** Waits for who has it. False: the outcome is 6. */
 bool claim_take(
         struct call *call, struct claim *claim, const struct store_element *element);
+/** Nothing starts to write @element, or what it is part of, while it is read as a whole or its
+    scan ends. Others may hold it, and one may take it, at the same time. Never waits; what
+    writes already goes on: scheduler_writes(). */
+void claim_hold(struct service *service, struct claim *claim,
+        const struct store_element *element);
 /** The scheduler may start what writes there. Twice is fine; the clerk's thread too. */
 void claim_drop(struct service *service, struct claim *claim);
 /** Is @root claimed? The scheduler asks. */

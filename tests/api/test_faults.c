@@ -115,3 +115,123 @@ Test(faults, the_end_of_a_job_is_told_again_when_memory_lacks)
     answer_release(&answer);
     expect_eq(job_finish(&rig, job).state, CIM_JOB_COMPLETED);
 }
+
+/* -- a scan ---------------------------------------------------------------------------------- */
+
+static void limit(uint64_t bytes)
+{
+    struct answer answer =
+            rig_callf(&rig, API_REPLICA_ATTACH, (struct asked){ .id = target },
+                    "{\"SourceElement\":\"%s\",\"CopyType\":2,\"Goal\":{"
+                    "\"BandwidthLimit\":%d}}",
+                    source, (int)bytes);
+
+    expect_answer(&answer, DONE, 0);
+    answer_release(&answer);
+}
+
+static void scan_await(void)
+{
+    struct instant deadline = instant_add_ms(clock_monotonic(), PAIRS_PATIENCE_MS);
+    struct store_replica replica;
+    int64_t seen = -1;
+
+    for (;;) {
+        expect(replica_row(&rig, target, &replica));
+        if (replica.scan_started)
+            return;
+        expect(service_wait(rig.service, &seen, deadline));
+    }
+}
+
+static void scan_due_now(void)
+{
+    struct store_replica replica;
+
+    expect(replica_row(&rig, target, &replica));
+    plant_due(&rig, &replica);
+}
+
+/* An Async pair whose scan is in the middle of its target. */
+static void scanning(void)
+{
+    char job[37];
+
+    pair_attach(&rig, source, target, 2, 0, job);
+    expect_eq(job_finish(&rig, job).state, CIM_JOB_COMPLETED);
+    limit(PAIRS_CRAWL);
+    pair_noise(&rig, source, SIZE, 62);
+    scan_due_now();
+    scan_await();
+}
+
+static bool writes_work(struct clerk_turn *turn, void *context)
+{
+    struct uuid root = uuid_of(target);
+
+    *(bool *)context = scheduler_writes(turn->service, &root);
+    return false;
+}
+
+static bool target_is_written(void)
+{
+    bool writes = false;
+
+    expect_eq(clerk_call(rig.service->clerk, writes_work, &writes), 0);
+    return writes;
+}
+
+static struct answer replicate(const char *of)
+{
+    return rig_callf(&rig, API_REPLICA_CREATE, (struct asked){ 0 },
+            "{\"SourceElement\":\"%s\",\"CopyType\":4}", of);
+}
+
+Test(faults, no_clone_is_taken_of_what_a_scan_writes)
+{
+    struct answer answer;
+    char job[37], copy[37];
+
+    below.clones = true;
+    scanning();
+    answer = replicate(target);
+    expect_answer(&answer, STARTED, 4096);
+    answer_id(&answer, "Job", job);
+    answer_id(&answer, "TargetElement", copy);
+    answer_release(&answer);
+    expect_eq(below.cloned, 0);
+    expect(target_is_written());
+    expect_eq(job_row(&rig, job).state, CIM_JOB_NEW); /* it waits for the scan */
+    limit(0);
+    expect_eq(job_finish(&rig, job).state, CIM_JOB_COMPLETED);
+    expect(pair_equal(&rig, source, copy, SIZE));
+}
+
+static void scan_comes(void)
+{
+    struct store_replica replica;
+
+    scan_due_now();
+    expect(!target_is_written());
+    expect(replica_row(&rig, target, &replica) && !replica.scan_started);
+}
+
+Test(faults, no_scan_starts_while_its_target_is_cloned)
+{
+    struct store_replica replica;
+    struct answer answer;
+    char job[37], copy[37];
+
+    below.clones = true;
+    below.cloning = scan_comes;
+    pair_attach(&rig, source, target, 2, 0, job);
+    expect_eq(job_finish(&rig, job).state, CIM_JOB_COMPLETED);
+    expect(replica_row(&rig, target, &replica));
+    answer = replicate(target);
+    expect_answer(&answer, MADE, 0);
+    answer_id(&answer, "TargetElement", copy);
+    answer_release(&answer);
+    expect_eq(below.cloned, 1);
+    expect(pair_equal(&rig, source, copy, SIZE));
+    (void)scan_finish(&rig, target, replica.when_synced); /* it comes now */
+}
