@@ -24,6 +24,8 @@ struct modify {
     bool resting; /* something has to come to rest: wait, then answer */
     bool closing; /* a hold or a scan is closed: wait, whatever was answered */
     struct uuid rest; /* the job that comes to rest */
+    bool detaching; /* once its scan has ended */
+    struct claim claim; /* then: of the target, so that no other one starts */
 };
 
 typedef bool operation_f(struct modify *modify, struct clerk_turn *turn);
@@ -170,9 +172,20 @@ static bool source_stands(struct modify *modify, struct clerk_turn *turn)
 
 /* -- the operations ------------------------------------------------------------------------ */
 
+/** Whose target a scan still writes is a pair: it is asked to stop first. */
 static bool do_detach(struct modify *modify, struct clerk_turn *turn)
 {
-    modify->closing = scan_runs(modify);
+    struct store_element source, target;
+    struct scheduler_plan_of of;
+
+    modify->closing = scheduler_find(turn->service, &modify->id, &of);
+    if (modify->closing && of.kind == SCHEDULER_SCAN && !modify->detaching) {
+        if (!pair_elements(modify, turn, &source, &target))
+            return false;
+        claim_hold(turn->service, &modify->claim, &target);
+        modify->detaching = modify->resting = true;
+        return true;
+    }
     if (!drop_suspended(modify, turn))
         return false;
     replica_remove(turn, &modify->replica);
@@ -391,7 +404,9 @@ static bool modify_work(struct clerk_turn *turn, void *context)
     modify->call->target = modify->id;
     modify->call->source = modify->replica.source;
     modify->operation_state = modify->replica.sync_state;
-    if (!outcome_if_match(modify->call, modify->replica.revision) ||
+    /* The scan that was waited for has changed the tag that was asked for. */
+    if ((!modify->detaching &&
+                !outcome_if_match(modify->call, modify->replica.revision)) ||
             !modify_legal(modify, turn) || !operations[modify->operation](modify, turn))
         return false;
     return modify->resting || modify_answer(modify, turn);
@@ -468,17 +483,49 @@ static bool rest_work(struct clerk_turn *turn, void *context)
     return false;
 }
 
+/** The scan has ended, or could not in time: then the pair stays, and goes on. */
+static bool detach_work(struct clerk_turn *turn, void *context)
+{
+    struct modify *modify = context;
+    struct scheduler_plan_of of;
+
+    if (scheduler_find(turn->service, &modify->id, &of) && of.kind == SCHEDULER_SCAN) {
+        outcome_fail(modify->call->outcome, API_TIMEOUT, CIM_TIMEOUT,
+                "the pair's scan was asked to stop and has not ended in time: it may "
+                "still write the target, and the pair stays");
+        outcome_holder_of(modify->call->outcome, "replicas", &modify->id);
+        outcome_remedy(modify->call->outcome, "DELETE /replicas/%s", modify->id.text);
+        return false;
+    }
+    modify->resting = false;
+    return modify_work(turn, modify);
+}
+
+static void detach_run(struct modify *modify)
+{
+    struct service *service = modify->call->service;
+
+    (void)engine_stop_wait(
+            service->engine, &modify->id, ENGINE_DRAIN, rest_ms(service));
+    (void)call_commit(modify->call, detach_work, modify);
+    claim_drop(service, &modify->claim);
+}
+
 static void modify_run(struct call *call, int64_t operation)
 {
     struct modify modify = { .call = call, .operation = operation };
 
-    if (!call_commit(call, modify_work, &modify))
+    if (!call_commit(call, modify_work, &modify)) {
+        claim_drop(call->service, &modify.claim);
         return;
+    }
     if (call->outcome->problem) {
         call->job = (struct uuid){ "" };
         return;
     }
-    if (modify.resting) {
+    if (modify.detaching) {
+        detach_run(&modify);
+    } else if (modify.resting) {
         rest_wait(&modify);
         (void)call_commit(call, rest_work, &modify);
     } else if (modify.closing) {

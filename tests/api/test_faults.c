@@ -235,3 +235,47 @@ Test(faults, no_scan_starts_while_its_target_is_cloned)
     expect(pair_equal(&rig, source, copy, SIZE));
     (void)scan_finish(&rig, target, replica.when_synced); /* it comes now */
 }
+
+static struct answer detach(const char *if_match)
+{
+    return rig_call(&rig, API_REPLICA_DETACH,
+            (struct asked){ .id = target, .if_match = if_match }, NULL);
+}
+
+Test(faults, a_pair_whose_scan_does_not_end_is_not_detached)
+{
+    struct answer answer;
+    struct store_replica replica;
+
+    scanning();
+    below.endless = true;
+    answer = detach(NULL);
+    expect_answer(&answer, TIMEOUT, 3);
+    answer_release(&answer);
+    expect(replica_row(&rig, target, &replica));
+    expect_eq(replica.sync_state, CIM_SYNC_SYNCHRONIZED);
+    expect(replica.scan_due != 0);
+    expect(target_is_written());
+    expect_eq(results_count(&rig, "ModifySynchronization", 0), 0);
+    expect_eq(results_count(&rig, "ModifySynchronization", 3), 1);
+}
+
+Test(faults, a_pair_is_detached_when_its_scan_has_ended)
+{
+    struct answer answer;
+    struct store_replica replica;
+    char tag[24];
+
+    scanning();
+    expect(replica_row(&rig, target, &replica));
+    answer = detach("\"r0\"");
+    expect_answer(&answer, PRECONDITION, -1);
+    answer_release(&answer);
+    snprintf(tag, sizeof(tag), "\"r%lld\"", (long long)replica.revision);
+    answer = detach(tag);
+    expect_answer(&answer, DONE, 0);
+    answer_release(&answer);
+    expect(!replica_row(&rig, target, &replica));
+    expect(!target_is_written());
+    expect_eq(results_count(&rig, "ModifySynchronization", 0), 1);
+}
