@@ -206,11 +206,14 @@ static void call_name_subject(struct call *call)
 /** The body is ours and ends in '}': the job's end is spliced in before it. */
 static void outcome_add_job(struct api_outcome *outcome, const struct store_job *job)
 {
-    char *body;
+    char *body, *state;
     int length;
 
     if (!outcome->body || !outcome->length)
         return;
+    /* Of RequestStateChange: what it was is told at the end, in members of the same name. */
+    if ((state = strstr(outcome->body, ",\"JobState\":")))
+        outcome->length = (size_t)(state - outcome->body) + 1;
     length = asprintf(&body,
             "%.*s,\"JobState\":%lld,\"JobStateName\":\"%s\",\"JobReturnValue\":%lld}",
             (int)(outcome->length - 1), outcome->body, (long long)job->state,
@@ -222,6 +225,27 @@ static void outcome_add_job(struct api_outcome *outcome, const struct store_job 
     outcome->length = (size_t)length;
     outcome->verdict = API_DONE;
     outcome->retry_after = 0;
+}
+
+/** The tag is that of the state which the answer tells of: the pair's, or the job's own. */
+static void call_wait_etag(struct call *call, const struct store_job *job)
+{
+    struct api_outcome *outcome = call->outcome;
+    struct store_reader *reader;
+    struct store_replica replica;
+
+    if (!outcome->etag[0])
+        return;
+    outcome->etag[0] = '\0';
+    if (call->request->call == API_JOB_REQUEST_STATE_CHANGE) {
+        outcome_etag(outcome, job->revision);
+        return;
+    }
+    if (!(reader = store_reader_take(call->service->store, READER_MS)))
+        return;
+    if (store_get(reader, STORE_REPLICA, call->target.text, &replica) == 0)
+        outcome_etag(outcome, replica.revision);
+    store_reader_give(call->service->store, reader);
 }
 
 static void call_wait(struct call *call)
@@ -237,9 +261,11 @@ static void call_wait(struct call *call)
     outcome->waited_s = wait;
     if (outcome->verdict != API_STARTED || uuid_is_none(&call->job))
         return;
-    if (job_wait(call->service, &call->job, (unsigned)wait, &job) &&
-            job_is_over(job.state))
+    if (!job_wait(call->service, &call->job, (unsigned)wait, &job))
+        return;
+    if (job_is_over(job.state))
         outcome_add_job(outcome, &job);
+    call_wait_etag(call, &job);
 }
 
 /* -- dispatch --------------------------------------------------------------------------- */

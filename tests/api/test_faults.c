@@ -279,3 +279,52 @@ Test(faults, a_pair_is_detached_when_its_scan_has_ended)
     expect(!target_is_written());
     expect_eq(results_count(&rig, "ModifySynchronization", 0), 1);
 }
+
+/* -- tags and waits -------------------------------------------------------------------------- */
+
+static void tag_fits(enum api_call call, const char *id, const struct answer *answer)
+{
+    struct answer change = rig_call(&rig, call,
+            (struct asked){ .id = id, .if_match = answer->outcome.etag },
+            call == API_JOB_PATCH ? "{\"DeleteOnCompletion\":true}"
+                                  : "{\"CopyPriority\":3}");
+
+    cr_assert(answer->outcome.etag[0], "no tag");
+    cr_assert_eq(change.outcome.verdict, API_DONE, "%s: %s", answer->outcome.etag,
+            answer_detail(&change));
+    answer_release(&change);
+}
+
+Test(faults, the_tag_after_a_wait_is_that_of_what_was_waited_for)
+{
+    struct asked asked = { .id = target, .wait_s = PAIRS_PATIENCE_MS / 1000 };
+    struct answer answer;
+    char job[37];
+
+    pair_attach(&rig, source, target, 4, 0, job);
+    pair_reach(&rig, target, CIM_SYNC_FROZEN);
+    answer = rig_call(&rig, API_REPLICA_VERIFY, asked, "{}");
+    expect_answer(&answer, DONE, 4096);
+    tag_fits(API_REPLICA_PATCH, target, &answer);
+    answer_release(&answer);
+    answer = rig_call(&rig, API_REPLICA_MODIFY, asked, "{\"Operation\":\"Resync\"}");
+    expect_answer(&answer, DONE, 4096);
+    tag_fits(API_REPLICA_PATCH, target, &answer);
+    answer_release(&answer);
+}
+
+Test(faults, the_tag_of_a_job_that_was_waited_for_is_its_own)
+{
+    struct asked asked = { .wait_s = PAIRS_PATIENCE_MS / 1000 };
+    struct answer answer;
+    char job[37];
+
+    pair_attach(&rig, source, target, 4, PAIRS_CRAWL, job);
+    (void)job_reach(&rig, job, CIM_JOB_RUNNING);
+    asked.id = job;
+    answer = rig_call(
+            &rig, API_JOB_REQUEST_STATE_CHANGE, asked, "{\"RequestedState\":4}");
+    expect_answer(&answer, DONE, 4096);
+    tag_fits(API_JOB_PATCH, job, &answer);
+    answer_release(&answer);
+}
