@@ -10,6 +10,8 @@
  * stay until they are deleted or retention drops them. */
 enum { REMOVAL_MS = 5 * 60 * 1000 };
 
+enum { READER_MS = 1000 };
+
 int64_t job_priority_of(int64_t copy_priority)
 {
     /* Not Managed (0) runs as Same (2). Lower is more urgent. */
@@ -67,19 +69,18 @@ bool job_wait(struct service *service, const struct uuid *id, unsigned s,
 {
     struct instant deadline = instant_add_ms(clock_monotonic(), (uint64_t)s * 1000);
     int64_t seen = -1;
-    bool there = false;
+    bool there = false, more = true;
 
-    while (service_wait(service, &seen, deadline) || !there) {
-        struct store_reader *reader = store_reader_take(service->store, 1000);
-        if (!reader)
+    while (more && !(there && job_is_over(job->state))) {
+        more = service_wait(service, &seen, deadline); /* the first time at once */
+        struct store_reader *reader = store_reader_take(service->store, READER_MS);
+        if (!reader) /* whoever has them all: no longer than this after the deadline */
             continue;
         int result = store_get(reader, STORE_JOB, id->text, job);
         store_reader_give(service->store, reader);
         if (result)
             return false;
         there = true;
-        if (job_is_over(job->state))
-            break;
     }
     return there;
 }

@@ -328,3 +328,35 @@ Test(faults, the_tag_of_a_job_that_was_waited_for_is_its_own)
     tag_fits(API_JOB_PATCH, job, &answer);
     answer_release(&answer);
 }
+
+static void *wait_main(void *context)
+{
+    struct store_job job;
+
+    return (void *)(uintptr_t)job_wait(rig.service, context, 0, &job);
+}
+
+Test(faults, a_wait_ends_when_there_is_nothing_to_read_with)
+{
+    struct store_reader *readers[64];
+    struct timespec deadline;
+    unsigned count = 0;
+    pthread_t thread;
+    void *found = &thread;
+    struct uuid id;
+    char job[37];
+
+    pair_attach(&rig, source, target, 4, 0, job);
+    (void)job_finish(&rig, job);
+    id = uuid_of(job);
+    while (count < 64 && (readers[count] = store_reader_take(rig.service->store, 0)))
+        count++;
+    expect(count > 0 && count < 64);
+    expect_eq(pthread_create(&thread, NULL, wait_main, &id), 0);
+    (void)clock_gettime(CLOCK_REALTIME, &deadline);
+    deadline.tv_sec += PAIRS_PATIENCE_MS / 1000;
+    expect_eq(pthread_timedjoin_np(thread, &found, &deadline), 0);
+    expect(!found);
+    while (count)
+        store_reader_give(rig.service->store, readers[--count]);
+}
