@@ -25,7 +25,8 @@ static void refuse(struct call *call, enum api_verdict verdict, const char *poin
  * What the engine found wrong with the words of the call is 5; with the far side 3 or
  * 4, with ourselves 2.
  */
-static void refuse_probe(struct call *call, bool file, const struct fault *fault)
+static void refuse_probe(
+        struct call *call, const char *address, bool file, const struct fault *fault)
 {
     switch (fault->error) {
     case -EPERM:
@@ -53,7 +54,7 @@ static void refuse_probe(struct call *call, bool file, const struct fault *fault
     default:
         break;
     }
-    outcome_engine(call->outcome, fault, "the element");
+    outcome_engine(call->outcome, fault, "the element", address);
 }
 
 static void warn(struct store_element *row, const char *warning)
@@ -119,7 +120,7 @@ static bool probe(struct element_making *making, bool file)
             making->call->service->engine, &element, false, &found, &fault);
     if (result != 0) {
         fault.error = result;
-        refuse_probe(making->call, file, &fault);
+        refuse_probe(making->call, making->row.address, file, &fault);
         return false;
     }
     return take_found(making, file, &found);
@@ -220,7 +221,7 @@ static void refuse_file(struct element_making *making, const struct fault *fault
         refuse(making->call, API_INVALID, "/Size",
                 "The file system of the pool cannot hold a file of that size");
     else
-        outcome_engine(making->call->outcome, fault, "the pool");
+        outcome_engine(making->call->outcome, fault, "the pool", making->row.address);
 }
 
 /** A thin element may be larger than what is free; whoever made it should know. */

@@ -328,8 +328,9 @@ static void refuse_ending(struct call *call)
     call->outcome->retry_after = RETRY_AFTER_S;
 }
 
-static void refuse_serving(struct call *call, const struct fault *fault)
+static void refuse_serving(struct export_work *work, const struct fault *fault)
 {
+    struct call *call = work->call;
     struct api_outcome *outcome = call->outcome;
 
     if (fault->error == -EINPROGRESS) {
@@ -344,7 +345,7 @@ static void refuse_serving(struct call *call, const struct fault *fault)
         outcome_fail(outcome, API_INVALID, CIM_INVALID_PARAMETER, "%s", fault->why);
         outcome_pointer(outcome, pointer, fault->why);
     } else {
-        outcome_engine(outcome, fault, "the element");
+        outcome_engine(outcome, fault, "the element", work->element.address);
     }
 }
 
@@ -390,7 +391,7 @@ static bool export_serve(struct export_work *work)
     if (result == 0)
         return true;
     fault.error = result;
-    refuse_serving(work->call, &fault);
+    refuse_serving(work, &fault);
     export_serve_before(work);
     return false;
 }

@@ -166,8 +166,14 @@ int engine_return_value(int error)
     return CIM_FAILED;
 }
 
-void outcome_engine(
-        struct api_outcome *outcome, const struct fault *fault, const char *what)
+/** A file system of our own that fails, or is mounted to be read only, is no far side. */
+static bool is_own_failure(int error, const char *address)
+{
+    return strncmp(address, "pool:", 5) == 0 && (error == -EIO || error == -EROFS);
+}
+
+void outcome_engine(struct api_outcome *outcome, const struct fault *fault,
+        const char *what, const char *address)
 {
     enum api_verdict verdict = API_FAILED;
     int return_value = CIM_FAILED;
@@ -178,6 +184,8 @@ void outcome_engine(
             verdict = errnos[i].verdict;
             return_value = errnos[i].return_value;
         }
+    if (is_own_failure(fault->error, address))
+        verdict = API_FAILED;
     why = fault->why[0] ? fault->why : strerrordesc_np(-fault->error);
     if (strstr(why, what)) /* it says itself what it is about */
         outcome_fail(outcome, verdict, return_value, "%s", why);

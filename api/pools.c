@@ -144,7 +144,7 @@ void call_POOL_GET(struct call *call)
     }
     fault.error = engine_pool_figures(call->service->engine, pool->name, &figures);
     if (fault.error) {
-        outcome_engine(call->outcome, &fault, "the pool");
+        outcome_engine(call->outcome, &fault, "the pool", "pool:");
         call->outcome->return_value = -1;
         return;
     }

@@ -236,7 +236,7 @@ static bool create_reserve(struct create *create, bool *reserve)
 
 static bool create_engine_failed(struct create *create, const struct fault *fault)
 {
-    outcome_engine(create->call->outcome, fault, "the pool");
+    outcome_engine(create->call->outcome, fault, "the pool", create->target.address);
     outcome_pointer(create->call->outcome, "/TargetPool", fault->why);
     return false;
 }

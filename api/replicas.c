@@ -366,7 +366,7 @@ bool probe_end(struct call *call, const struct engine_element *element,
     const char *what = writable ? "the target" : "the source";
 
     if (engine_probe(call->service->engine, element, writable, &found, &fault)) {
-        outcome_engine(call->outcome, &fault, what);
+        outcome_engine(call->outcome, &fault, what, element->address);
     } else if (found.size != row->size) {
         outcome_fail(call->outcome, API_FAR_SIDE, CIM_FAILED,
                 "%s has changed: it has %llu bytes now, it was registered with %llu",

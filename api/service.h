@@ -114,9 +114,10 @@ void outcome_holder_of(
         struct api_outcome *outcome, const char *collection, const struct uuid *id);
 void outcome_remedy(struct api_outcome *outcome, const char *format, ...)
         __attribute__((format(printf, 2, 3)));
-/** 3, 4 (502, 507, 409...), 2 from what the engine answered; words of @fault. */
-void outcome_engine(
-        struct api_outcome *outcome, const struct fault *fault, const char *what);
+/** 3, 4 (502, 507, 409...), 2 from what the engine answered of what is at @address, of the form
+    that elements have; words of @fault. */
+void outcome_engine(struct api_outcome *outcome, const struct fault *fault,
+        const char *what, const char *address);
 /** The CIM return value of an engine's errno (negative). */
 int engine_return_value(int error);
 /** How the error's ReturnValueName is spelled; @change: RequestStateChange's own map. */

@@ -288,7 +288,8 @@ Test(exports, what_is_refused_leaves_no_row)
         int error, value;
         enum api_verdict verdict;
     } rows[] = { { -EBUSY, 6, API_IN_USE }, { -ETIMEDOUT, 3, API_TIMEOUT },
-        { -ECONNREFUSED, 4, API_FAR_SIDE }, { -EINVAL, 5, API_INVALID } };
+        { -ECONNREFUSED, 4, API_FAR_SIDE }, { -EINVAL, 5, API_INVALID },
+        { -EIO, 4, API_FAILED } };
     struct answer answer;
 
     for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {

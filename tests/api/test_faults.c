@@ -360,3 +360,22 @@ Test(faults, a_wait_ends_when_there_is_nothing_to_read_with)
     while (count)
         store_reader_give(rig.service->store, readers[--count]);
 }
+
+/* -- whose failure it is --------------------------------------------------------------------- */
+
+Test(faults, a_failing_disk_of_ours_is_no_far_side)
+{
+    struct store_element element = element_row(&rig, source);
+    struct answer answer;
+
+    below.probe = -EIO;
+    answer = replicate(source);
+    expect_answer(&answer, FAILED, 4);
+    answer_release(&answer);
+    snprintf(element.address, sizeof(element.address),
+            "iscsi://127.0.0.1:1/iqn.2026-11.example:t/1");
+    plant(&rig, STORE_ELEMENT, &element);
+    answer = replicate(source);
+    expect_answer(&answer, FAR_SIDE, 4);
+    answer_release(&answer);
+}
