@@ -161,3 +161,32 @@ Test(full, whichever_write_fails_the_answer_is_true)
         expect(++k < 500);
     expect(k > 5);
 }
+
+Test(full, what_waits_for_recovery_does_not_run)
+{
+    struct instant deadline = instant_add_ms(clock_monotonic(), PAIRS_PATIENCE_MS);
+    struct answer answer;
+    char job[37];
+
+    pair_attach(&rig, source, target, 4, PAIRS_CRAWL, job);
+    (void)job_reach(&rig, job, CIM_JOB_RUNNING);
+    rig_stop(&rig);
+    disk_fails(DISK_WRITE, SQLITE_FULL, UINT32_MAX);
+    rig_start(&rig);
+    expect_eq(job_row(&rig, job).state, CIM_JOB_RUNNING); /* as it was left */
+    answer = rig_call(&rig, API_JOB_GET, (struct asked){ .id = job }, NULL);
+    expect_answer(&answer, DONE, -1);
+    expect_eq(answer_number(&answer, "JobState"), CIM_JOB_NEW);
+    expect_eq(answer_number(&answer, "BytesPerSecond"), 0);
+    expect_str(answer_text(&answer, "LimitedBy"), "Queue");
+    answer_release(&answer);
+    disk_works();
+    while (!rig.service->recovered) {
+        expect(!instant_reached(clock_monotonic(), deadline));
+        usleep(1000);
+    }
+    (void)job_reach(&rig, job, CIM_JOB_RUNNING);
+    answer = rig_call(&rig, API_JOB_GET, (struct asked){ .id = job }, NULL);
+    expect_eq(answer_number(&answer, "JobState"), CIM_JOB_RUNNING);
+    answer_release(&answer);
+}
