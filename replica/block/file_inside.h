@@ -55,6 +55,7 @@ struct file_device {
     struct file_queue syncing; /* flushes, and what is stable when it is done */
     struct file_queue ringed, pooled;
     bool sync_running;
+    int lost_error; /* negative, once it broke: of the call that lost bytes */
     unsigned pool_running, ring_running; /* lanes */
     struct file_lane lanes[POOL_LANES + RING_LANES], *free_lanes;
 

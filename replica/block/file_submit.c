@@ -58,8 +58,10 @@ static int call_over(const struct file_call *call)
                 &file->base, "%s: %s", call->what, strerrordesc_np(-call->error));
     if (call->stabilises)
         file->sync_running = false;
-    if (call->lost)
+    if (call->lost) {
         file->base.broken = true;
+        file->lost_error = answer_of(call->error);
+    }
     return answer_of(call->error);
 }
 
@@ -221,13 +223,16 @@ static struct block_request *sync_take(struct file_device *file)
     return first;
 }
 
-/* What waits on a device that broke is told so without asking the kernel again. */
+/* What waits on a device that broke is told so without asking the kernel again. What asks
+   for stable bytes is told what befell them: -ENOTCONN would say that another try may do,
+   which the kernel would then answer with success for what it has lost. */
 static void device_give_up(struct file_device *file)
 {
     struct block_request *request;
 
-    while ((request = queue_take(&file->syncing)) ||
-            (request = queue_take(&file->ringed)) ||
+    while ((request = queue_take(&file->syncing)))
+        block_done_later(request, file->lost_error);
+    while ((request = queue_take(&file->ringed)) ||
             (request = queue_take(&file->pooled)))
         block_done_later(request, -ENOTCONN);
 }
