@@ -314,10 +314,14 @@ void api_serve(struct service *service, const struct api_request *request,
         struct api_outcome *outcome)
 {
     const struct call_row *row;
-    struct call call = { .service = service, .request = request, .outcome = outcome };
+    struct call call __attribute__((uninitialized));
 
     check(request->call < API_CALL_COUNT);
     row = &rows[request->call];
+    memset(&call, 0, offsetof(struct call, problems.list));
+    call.service = service;
+    call.request = request;
+    call.outcome = outcome;
     call.method = call_method(request->call);
     memset(outcome, 0, sizeof(*outcome));
     outcome->return_value = -1;

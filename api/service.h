@@ -68,8 +68,8 @@ struct call {
     char *in; /* InParameters, canonical JSON; NULL for READ */
     struct uuid source, target, job; /* for the row in /results, as far as known */
     bool settled; /* the row (and the key) were put with the change */
-    struct body_problems problems;
     struct key *key; /* keys.c: the idempotency key under way, NULL: none */
+    struct body_problems problems; /* 5 KiB, of which api_serve() clears the count */
 };
 
 typedef void call_handler_f(struct call *call);

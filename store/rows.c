@@ -371,7 +371,7 @@ static uint64_t field_digest(const struct field *field, const void *row)
 static int64_t row_seal(enum store_table word, const void *row)
 {
     const struct table *table = table_of(word);
-    uint64_t parts[2 * STORE_FIELDS];
+    uint64_t parts[2 * STORE_FIELDS] __attribute__((uninitialized));
     size_t count = 0;
 
     check(table->count <= STORE_FIELDS);

@@ -182,8 +182,10 @@ static void line_write(const struct line *line)
 void log_event(enum log_level level, const char *event, struct log_about about,
         const char *format, ...)
 {
-    char message[MESSAGE], time[CLOCK_TEXT];
-    struct line line;
+    /* Else 6 KiB of zeros, also for a line that is not wanted. */
+    char message[MESSAGE] __attribute__((uninitialized));
+    struct line line __attribute__((uninitialized));
+    char time[CLOCK_TEXT];
     va_list arguments;
     int saved = errno;
 
