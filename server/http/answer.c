@@ -31,7 +31,7 @@ void answer_account(struct exchange *x)
     log_event(probe ? LOG_DEBUG : LOG_INFO, "http-request",
             (struct log_about){ .request = x->request_id },
             "%s %.200s %d in %llu us from %s", http_method_name(x->method), x->target,
-            x->status, (unsigned long long)(took_ns / 1000), x->caller);
+            x->status, (unsigned long long)(took_ns / 1000), x->guest->caller);
 }
 
 enum MHD_Result answer_queue(

@@ -35,7 +35,7 @@ static bool call_waits(const struct exchange *x)
 
 enum MHD_Result call_serve(struct exchange *x)
 {
-    char key[IDEMPOTENCY_KEY_MAX + 1];
+    char key[IDEMPOTENCY_KEY_MAX + 1] __attribute__((uninitialized));
     const char *given = x->heads[HEAD_IDEMPOTENCY_KEY];
     struct api_outcome outcome = { .return_value = -1, .waited_s = -1 };
     struct api_request request = {
@@ -48,7 +48,7 @@ enum MHD_Result call_serve(struct exchange *x)
         .if_match = x->heads[HEAD_IF_MATCH],
         .if_none_match = x->heads[HEAD_IF_NONE_MATCH],
         .prefer_wait_s = call_is_method(x->route->call) ? x->prefer.wait_s : -1,
-        .caller = x->caller,
+        .caller = x->guest->caller,
         .request_id = x->request_id,
     };
 

@@ -34,8 +34,6 @@ void *exchange_begin(void *context, const char *uri, struct MHD_Connection *conn
 {
     struct listener *listener = context;
     struct exchange *x = calloc(1, sizeof(*x));
-    const union MHD_ConnectionInfo *client =
-            MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
 
     if (!x || !(x->target = strdup(uri)) ||
             !(x->guest = connection_guest(connection))) {
@@ -48,7 +46,6 @@ void *exchange_begin(void *context, const char *uri, struct MHD_Connection *conn
     x->connection = connection;
     x->began = clock_monotonic();
     x->prefer.wait_s = -1;
-    endpoint_format_host(client ? client->client_addr : NULL, x->caller);
     guest_hasten(x->guest, listener->deadline_ms);
     return x;
 }
@@ -148,11 +145,14 @@ static void length_apply(struct exchange *x)
     const char *length = x->heads[HEAD_CONTENT_LENGTH];
     unsigned long long value;
 
+    x->room = BODY_MAX;
     if (!length)
         return;
     value = strlen(length) > 18 ? BODY_SWALLOW + 1ull : strtoull(length, NULL, 10);
     if (value > BODY_MAX)
         exchange_refuse(x, "too-large", "the body is longer than 65536 bytes");
+    else
+        x->room = value;
     if (value > BODY_SWALLOW)
         x->hang_up = true;
 }
@@ -194,9 +194,11 @@ static enum MHD_Result exchange_feed(
         exchange_refuse(x, "too-large", "the body is longer than 65536 bytes");
     if (x->refusal)
         return MHD_YES;
-    if (!x->body && !(x->body = malloc(BODY_MAX)))
+    if (!x->body && !(x->body = malloc(x->room)))
         exchange_refuse(x, "internal", "out of memory");
-    if (x->body) {
+    else if (n > x->room - x->length)
+        exchange_refuse(x, "malformed", "the body is longer than its Content-Length");
+    else {
         memcpy(x->body + x->length, bytes, n);
         x->length += n;
     }

@@ -85,7 +85,6 @@ struct exchange {
     struct MHD_Connection *connection;
     struct instant began;
     char request_id[REQUEST_ID_MAX + 1];
-    char caller[ENDPOINT_TEXT];
 
     char *target; /* as it came; cut at '?' when parsed */
     enum http_method method;
@@ -97,7 +96,7 @@ struct exchange {
     struct prefer prefer;
 
     char *body;
-    size_t length;
+    size_t length, room; /* bytes of @body: what it has, what it is given */
     uint64_t arrived; /* bytes of body, kept or not */
 
     const struct problem_page

@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 #include "replica/base/clock.h"
+#include "server/http/endpoint.h"
 
 struct guests;
 
@@ -27,6 +28,7 @@ struct guest {
     int fd; /* constant; closed by the library after guest_leave() */
     bool counted; /* constant: one of the API's connections */
     bool surplus; /* constant: came over the limit, gets 503 */
+    char caller[ENDPOINT_TEXT]; /* constant once it is served: the far host */
 };
 
 struct guests {

@@ -14,7 +14,7 @@
 
 enum {
     STACK = 256 * 1024,
-    CONNECTION_MEMORY = 32 * 1024,
+    CONNECTION_MEMORY = 16 * 1024, /* cleared after each request */
     BACKLOG = 511,
     SURPLUS = 32, /* connections over the limit that still get their 503 */
     HEALTH_LIMIT = 64,
@@ -41,7 +41,7 @@ static void connection_notify(void *context, struct MHD_Connection *connection,
     struct listener *listener = context;
     struct http *http = listener->http;
     unsigned due_ms = listener->idle_s * 1000 + listener->deadline_ms;
-    const union MHD_ConnectionInfo *info;
+    const union MHD_ConnectionInfo *info, *client;
     struct guest *guest;
 
     if (code == MHD_CONNECTION_NOTIFY_CLOSED) {
@@ -54,9 +54,13 @@ static void connection_notify(void *context, struct MHD_Connection *connection,
     if (!info)
         return;
     guest = guest_enter(&http->guests, info->connect_fd, !listener->health, due_ms);
-    if (guest && guest->surplus)
-        guest_hasten(guest, SURPLUS_MS);
     *slot = guest;
+    if (!guest)
+        return;
+    if (guest->surplus)
+        guest_hasten(guest, SURPLUS_MS);
+    client = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+    endpoint_format_host(client ? client->client_addr : NULL, guest->caller);
 }
 
 static void address_learn(struct listener *listener)
