@@ -1,19 +1,24 @@
 /* The queue, the batch, the commit.
  *
- * A call sleeps on a semaphore of its own: a commit wakes those it answers and nobody else,
- * and who wakes asks for no lock that the clerk, which wakes the next one, still holds. The
- * clerk is told of work only when it sleeps. A note whose change could not be made durable
- * (disk full) stays, in order, and is tried again every RETRY_MS: what a loop told must not
- * be lost, and a call that comes meanwhile is answered with the store's own error.
+ * The calls of a batch sleep on one word, those that gather meanwhile on another: a commit
+ * wakes those it answers, all with one system call, and nobody else, and who wakes asks for
+ * no lock. The clerk is told of work only when it sleeps. A note whose change could not be
+ * made durable (disk full) stays, in order, and is tried again every RETRY_MS: what a loop
+ * told must not be lost, and a call that comes meanwhile is answered with the store's own
+ * error.
  */
 #include "api/clerk.h"
 
 #include <errno.h>
+#include <limits.h>
+#include <linux/futex.h>
 #include <pthread.h>
-#include <semaphore.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "api/service.h"
 #include "replica/base/check.h"
@@ -31,7 +36,7 @@ struct clerk_call {
     clerk_work_f *work;
     void *context;
     int result;
-    sem_t answered;
+    atomic_bool answered; /* from then on it may be gone */
 };
 
 struct clerk {
@@ -42,10 +47,13 @@ struct clerk {
     pthread_mutex_t lock; /* what follows is under it */
     pthread_cond_t work;
     struct clerk_note *first, **end;
+    _Atomic uint32_t *round; /* of @rounds: where the calls of that queue sleep */
     int64_t wake_at; /* wall ms; 0: not asked */
     bool stop, busy;
     bool asleep; /* on @work, and not woken yet */
     struct instant since; /* the clerk's last turn, while there is work */
+
+    _Atomic uint32_t rounds[2]; /* any thread: one more with each batch answered */
 
     /* the clerk's thread only */
     struct clerk_note *late; /* notes that the store refused, oldest first */
@@ -210,10 +218,23 @@ static void batch_notes(struct clerk *clerk, struct clerk_note *list, int result
         clerk->late_due = instant_add_ms(clock_monotonic(), RETRY_MS);
 }
 
-static void batch_calls(struct clerk_note *list, int result)
+static void round_sleep(_Atomic uint32_t *round, uint32_t seen)
+{
+    (void)syscall(SYS_futex, round, FUTEX_WAIT_PRIVATE, seen, NULL, NULL, 0);
+}
+
+static void round_end(_Atomic uint32_t *round)
+{
+    atomic_fetch_add(round, 1);
+    (void)syscall(SYS_futex, round, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
+}
+
+static void batch_calls(struct clerk_note *list, int result, _Atomic uint32_t *round)
 {
     struct clerk_note *note, *next;
 
+    if (!list)
+        return;
     for (note = list; note; note = next) {
         struct clerk_call *call = container_of(note, struct clerk_call, note);
         next = note->next;
@@ -221,8 +242,9 @@ static void batch_calls(struct clerk_note *list, int result)
             continue;
         if (result)
             call->result = result;
-        (void)sem_post(&call->answered); /* from here on it may be gone */
+        atomic_store(&call->answered, true);
     }
+    round_end(round);
 }
 
 /** Part the list by kind: notes are given back before calls are answered, and either may
@@ -248,7 +270,8 @@ static void batch_say(struct clerk *clerk, int result)
     clerk->failing = result != 0;
 }
 
-static void batch_do(struct clerk *clerk, struct clerk_note *list, bool schedule)
+static void batch_do(struct clerk *clerk, struct clerk_note *list,
+        _Atomic uint32_t *round, bool schedule)
 {
     struct service *service = clerk->service;
     struct clerk_note *notes, *calls;
@@ -264,7 +287,7 @@ static void batch_do(struct clerk *clerk, struct clerk_note *list, bool schedule
         events_wake(service);
         scheduler_ring(service);
     }
-    batch_calls(calls, result);
+    batch_calls(calls, result, round);
 }
 
 /* -- the thread ------------------------------------------------------------------------- */
@@ -298,10 +321,12 @@ static void clerk_sleep(struct clerk *clerk, uint64_t ms)
 }
 
 /** Take what is queued, late notes first; under the lock. */
-static struct clerk_note *clerk_take(struct clerk *clerk)
+static struct clerk_note *clerk_take(struct clerk *clerk, _Atomic uint32_t **round)
 {
     struct clerk_note *list = clerk->first, **end;
 
+    *round = clerk->round;
+    clerk->round = &clerk->rounds[clerk->round == clerk->rounds];
     clerk->first = NULL;
     clerk->end = &clerk->first;
     if (!clerk->late)
@@ -352,16 +377,17 @@ static void clerk_keep_house(struct clerk *clerk, bool idle)
 static void *clerk_main(void *context)
 {
     struct clerk *clerk = context;
+    _Atomic uint32_t *round;
     bool due;
 
     pthread_mutex_lock(&clerk->lock);
     while (clerk_wait(clerk, &due)) {
-        struct clerk_note *list = clerk_take(clerk);
+        struct clerk_note *list = clerk_take(clerk, &round);
         clerk->busy = true;
         clerk->since = clock_monotonic();
         pthread_mutex_unlock(&clerk->lock);
         if (list || due)
-            batch_do(clerk, list, due);
+            batch_do(clerk, list, round, due);
         clerk_keep_house(clerk, !list);
         pthread_mutex_lock(&clerk->lock);
         clerk->busy = false;
@@ -403,6 +429,7 @@ static void clerk_unlock(struct clerk *clerk, bool rouse)
 int clerk_call(struct clerk *clerk, clerk_work_f *work, void *context)
 {
     struct clerk_call call = { .work = work, .context = context };
+    _Atomic uint32_t *round;
 
     check(!pthread_equal(pthread_self(), clerk->thread));
     pthread_mutex_lock(&clerk->lock);
@@ -410,12 +437,14 @@ int clerk_call(struct clerk *clerk, clerk_work_f *work, void *context)
         pthread_mutex_unlock(&clerk->lock);
         return -ESHUTDOWN;
     }
-    (void)sem_init(&call.answered, 0, 0);
+    round = clerk->round;
     clerk_unlock(clerk, clerk_queue(clerk, &call.note));
-    while (sem_wait(&call.answered) != 0)
-        ; /* a signal came between */
-    (void)sem_destroy(&call.answered);
-    return call.result;
+    for (;;) { /* a signal may come between, or the end of the next but one */
+        uint32_t seen = atomic_load(round);
+        if (atomic_load(&call.answered))
+            return call.result;
+        round_sleep(round, seen);
+    }
 }
 
 void clerk_post(struct clerk *clerk, struct clerk_note *note)
@@ -473,6 +502,7 @@ struct clerk *clerk_create(struct service *service, struct store *store)
     clerk->service = service;
     clerk->store = store;
     clerk->end = &clerk->first;
+    clerk->round = clerk->rounds;
     pthread_mutex_init(&clerk->lock, NULL);
     pthread_condattr_init(&attributes);
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
