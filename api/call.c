@@ -125,11 +125,9 @@ static bool commit_work(struct clerk_turn *turn, void *context)
     return keep;
 }
 
-bool call_commit(struct call *call, clerk_work_f *work, void *context)
+static bool commit_end(struct call *call, int result)
 {
-    struct commit commit = { call, work, context };
     bool method = rows[call->request->call].kind == KIND_METHOD;
-    int result = clerk_call(call->service->clerk, commit_work, &commit);
 
     if (result == 0)
         return true;
@@ -143,6 +141,20 @@ bool call_commit(struct call *call, clerk_work_f *work, void *context)
         outcome_fail(call->outcome, API_INTERNAL, method ? CIM_UNKNOWN : -1,
                 "the store failed: %s", strerrordesc_np(-result));
     return false;
+}
+
+bool call_commit(struct call *call, clerk_work_f *work, void *context)
+{
+    struct commit commit = { call, work, context };
+
+    return commit_end(call, clerk_call(call->service->clerk, commit_work, &commit));
+}
+
+bool call_commit_new(struct call *call, clerk_work_f *work, void *context)
+{
+    struct commit commit = { call, work, context };
+
+    return commit_end(call, clerk_add(call->service->clerk, commit_work, &commit));
 }
 
 static bool refused_work(struct clerk_turn *turn, void *context)

@@ -35,6 +35,7 @@ struct clerk_call {
     struct clerk_note note; /* @run NULL: that is how the clerk knows a call */
     clerk_work_f *work;
     void *context;
+    bool adds; /* clerk_add() */
     int result;
     atomic_bool answered; /* from then on it may be gone */
 };
@@ -76,8 +77,10 @@ static void turn_apply(struct clerk_turn *turn, enum store_verb verb,
 {
     struct store_change change = { .verb = verb, .table = table, .row = row };
 
-    if (!turn->error)
-        turn_fail(turn, store_apply(turn->store, &change, 1));
+    if (turn->error)
+        return;
+    turn_fail(turn, store_apply(turn->store, &change, 1));
+    turn->rows += !turn->error;
 }
 
 void turn_put(struct clerk_turn *turn, enum store_table table, const void *row)
@@ -122,6 +125,23 @@ void turn_touch(struct clerk_turn *turn, enum store_table table, const struct uu
 
 /* -- one batch -------------------------------------------------------------------------- */
 
+/** Without a savepoint, whose sub-journal takes a copy of each page that the rows go to. */
+static int call_add(struct clerk_turn *turn, struct clerk_call *call, int *broken)
+{
+    size_t touched = turn->touched->count;
+    bool keep;
+
+    turn->error = 0;
+    turn->rows = 0;
+    keep = call->work(turn, call->context);
+    check(keep || turn->error || !turn->rows);
+    if (turn->error && turn->rows)
+        *broken = turn->error; /* no half of it stays */
+    if (turn->error || !keep)
+        turn->touched->count = touched;
+    return turn->error;
+}
+
 /** One item in its savepoint. 0 kept or taken back as it chose; an error that it may have
     alone. *@broken: the transaction itself is lost. */
 static int item_run(struct clerk_turn *turn, struct clerk_note *note, int *broken)
@@ -130,6 +150,8 @@ static int item_run(struct clerk_turn *turn, struct clerk_note *note, int *broke
     size_t touched = turn->touched->count;
     bool keep;
 
+    if (!note->run && call->adds)
+        return call_add(turn, call, broken);
     if ((*broken = store_mark(turn->store)))
         return *broken;
     turn->error = 0;
@@ -426,9 +448,8 @@ static void clerk_unlock(struct clerk *clerk, bool rouse)
         pthread_cond_signal(&clerk->work);
 }
 
-int clerk_call(struct clerk *clerk, clerk_work_f *work, void *context)
+static int call_run(struct clerk *clerk, struct clerk_call *call)
 {
-    struct clerk_call call = { .work = work, .context = context };
     _Atomic uint32_t *round;
 
     check(!pthread_equal(pthread_self(), clerk->thread));
@@ -438,13 +459,27 @@ int clerk_call(struct clerk *clerk, clerk_work_f *work, void *context)
         return -ESHUTDOWN;
     }
     round = clerk->round;
-    clerk_unlock(clerk, clerk_queue(clerk, &call.note));
+    clerk_unlock(clerk, clerk_queue(clerk, &call->note));
     for (;;) { /* a signal may come between, or the end of the next but one */
         uint32_t seen = atomic_load(round);
-        if (atomic_load(&call.answered))
-            return call.result;
+        if (atomic_load(&call->answered))
+            return call->result;
         round_sleep(round, seen);
     }
+}
+
+int clerk_call(struct clerk *clerk, clerk_work_f *work, void *context)
+{
+    struct clerk_call call = { .work = work, .context = context };
+
+    return call_run(clerk, &call);
+}
+
+int clerk_add(struct clerk *clerk, clerk_work_f *work, void *context)
+{
+    struct clerk_call call = { .work = work, .context = context, .adds = true };
+
+    return call_run(clerk, &call);
 }
 
 void clerk_post(struct clerk *clerk, struct clerk_note *note)

@@ -31,6 +31,7 @@ struct clerk_turn {
     struct store_reader *reader; /* sees what this transaction has changed so far */
     int64_t now; /* wall clock, ms, one for the whole batch */
     int error; /* the first failure of turn_put() and kin; undone then */
+    unsigned rows; /* put or deleted by this piece of work */
     bool schedule; /* set: look at the job queue, and for scans that are due */
     struct clerk_touched *touched; /* by turn_touch() */
 };
@@ -44,6 +45,12 @@ typedef bool clerk_work_f(struct clerk_turn *turn, void *context);
  * clerk's and the loops'.
  */
 int clerk_call(struct clerk *clerk, clerk_work_f *work, void *context);
+
+/**
+ * The same for @work that takes nothing back once it has put a row, and needs no savepoint
+ * so. Should the store refuse a further row of it, the whole batch is refused.
+ */
+int clerk_add(struct clerk *clerk, clerk_work_f *work, void *context);
 
 /**
  * For those who cannot wait (the loops). @run on the clerk's thread, soon, also in a drain;

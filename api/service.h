@@ -96,6 +96,8 @@ void call_settle(struct call *call, struct clerk_turn *turn);
 /** clerk_call() and the outcome for a store that failed (NO_SPACE, INTERNAL). True when kept or
     taken back as chosen; false when the store failed. */
 bool call_commit(struct call *call, clerk_work_f *work, void *context);
+/** The same by clerk_add(). */
+bool call_commit_new(struct call *call, clerk_work_f *work, void *context);
 
 /** Take a reader for this call; NULL: the outcome is OVERLOADED. store_reader_give() it. */
 struct store_reader *call_reader(struct call *call);

@@ -173,7 +173,7 @@ void call_SETTING_CREATE(struct call *call)
     struct setting_work work = { .call = call };
 
     if (call_decode(call, members, MEMBERS, &work.input))
-        (void)call_commit(call, create_work, &work);
+        (void)call_commit_new(call, create_work, &work);
 }
 
 /** The row as the object that a client would have sent; owned by the caller, free(). */

@@ -30,7 +30,7 @@ enum { THREADS = 64 };
 struct one {
     pthread_t thread;
     struct uuid id;
-    bool keep, fail;
+    bool keep, fail, adds;
     int result;
     size_t place; /* in its batch */
 };
@@ -66,7 +66,8 @@ static void *one_thread(void *context)
 {
     struct one *one = context;
 
-    one->result = clerk_call(rig.service->clerk, one_work, one);
+    one->result =
+            (one->adds ? clerk_add : clerk_call)(rig.service->clerk, one_work, one);
     return NULL;
 }
 
@@ -89,28 +90,35 @@ static bool setting_there(const struct uuid *id)
     return there;
 }
 
-Test(clerk, what_waits_is_committed_together_and_answered_alone)
+/* All of them in one batch. */
+static void batch_run(struct one ones[THREADS])
 {
-    static struct one ones[THREADS];
     pthread_t gated;
-    size_t kept = 0, last = 0;
 
     sem_init(&gate, 0, 0);
     sem_init(&arrived, 0, 0);
     pthread_create(&gated, NULL, gate_thread, NULL);
     sem_wait(&arrived);
-    for (int i = 0; i < THREADS; i++) {
-        ones[i] = (struct one){
-            .id = uuid_make(), .keep = i % 4 != 1, .fail = i % 4 == 2
-        };
+    for (int i = 0; i < THREADS; i++)
         pthread_create(&ones[i].thread, NULL, one_thread, &ones[i]);
-    }
     while (clerk_waiting(rig.service->clerk) < THREADS)
         sched_yield();
     sem_post(&gate);
     for (int i = 0; i < THREADS; i++)
         pthread_join(ones[i].thread, NULL);
     pthread_join(gated, NULL);
+}
+
+Test(clerk, what_waits_is_committed_together_and_answered_alone)
+{
+    static struct one ones[THREADS];
+    size_t kept = 0, last = 0;
+
+    for (int i = 0; i < THREADS; i++)
+        ones[i] = (struct one){
+            .id = uuid_make(), .keep = i % 4 != 1, .fail = i % 4 == 2
+        };
+    batch_run(ones);
     for (int i = 0; i < THREADS; i++) {
         bool good = ones[i].keep && !ones[i].fail;
         expect_eq(ones[i].result, ones[i].fail ? -ENOENT : 0);
@@ -122,6 +130,29 @@ Test(clerk, what_waits_is_committed_together_and_answered_alone)
     /* All in one batch: the last that was kept saw the others before it. */
     expect_eq(kept, THREADS / 2);
     expect(last >= THREADS / 2);
+}
+
+/* It had no savepoint: what it has put goes only with all the rest. */
+Test(clerk, an_addition_that_fails_half_way_leaves_nothing)
+{
+    static struct one ones[THREADS];
+
+    for (int i = 0; i < THREADS; i++)
+        ones[i] = (struct one){
+            .id = uuid_make(), .keep = true, .adds = i % 2, .fail = i == THREADS / 2 + 1
+        };
+    batch_run(ones);
+    for (int i = 0; i < THREADS; i++) {
+        expect_eq(ones[i].result, -ENOENT);
+        cr_assert(!setting_there(&ones[i].id), "row %d", i);
+    }
+    for (int i = 0; i < THREADS; i++)
+        ones[i].fail = false;
+    batch_run(ones);
+    for (int i = 0; i < THREADS; i++) {
+        expect_eq(ones[i].result, 0);
+        cr_assert(setting_there(&ones[i].id), "row %d", i);
+    }
 }
 
 /* -- one winner ------------------------------------------------------------------------------- */
