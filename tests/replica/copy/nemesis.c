@@ -285,6 +285,19 @@ static void slot_pass(struct slot *slot)
     block_submit(device_of(slot->device)->under, &slot->inner);
 }
 
+static void land_fire(struct loop_timer *timer)
+{
+    slot_pass(container_of(timer, struct slot, timer));
+}
+
+/* Until then nothing of it is there, and no flush can cover it. */
+static void slot_land(struct slot *slot, unsigned most_ms)
+{
+    slot->timer.fire = land_fire;
+    loop_timer_start(slot->device->loop, &slot->timer,
+            below(device_of(slot->device)->nemesis, most_ms));
+}
+
 /* Whole blocks, less than all. */
 static uint64_t draw_part(struct device *device, uint64_t length)
 {
@@ -339,7 +352,10 @@ static void nemesis_submit(struct block_device *base, struct block_request *oute
         slot_wait(slot, below(nemesis, 20));
         return;
     }
-    slot_pass(slot);
+    if (changes(outer) && nemesis->land_ms)
+        slot_land(slot, nemesis->land_ms);
+    else
+        slot_pass(slot);
     if (slot->strike == NEMESIS_LOST)
         nemesis_lose(base);
 }

@@ -32,6 +32,7 @@ struct nemesis {
     unsigned budget; /* strikes that are left */
     bool only_late; /* nothing worse */
     unsigned flush_ms; /* flushes take up to so long: writes go on meanwhile */
+    unsigned land_ms; /* what changes bytes takes up to so long to get there at all */
     uint64_t counts[NEMESIS_KINDS];
     uint64_t reads, read_bytes; /* submitted */
     uint64_t errors; /* bits 1 << errno % 64 that were answered since it was cleared */

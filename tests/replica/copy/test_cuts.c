@@ -15,7 +15,7 @@
 #include "tests/replica/copy/nemesis.h"
 #include "tests/replica/copy/rig.h"
 
-enum { VOLUMES = 6, STEPPED = 4, SIZE = 500000 };
+enum { VOLUMES = 6, STEPPED = 4, LATE = 40, SIZE = 500000 };
 
 enum fate { KEPT, LOST, DRAWN, FATES };
 
@@ -190,17 +190,23 @@ static void go_on(struct life *life)
 
 /* -- cuts in a copy ---------------------------------------------------------------------- */
 
+enum unit { WRITES, STEPS, REPORTS };
+
 struct point {
-    uint64_t after; /* writes, or steps */
-    bool steps;
+    uint64_t after; /* so many of the units */
+    enum unit unit;
     enum fate of_target, of_card;
+    bool late; /* writes take their time to land: flushes begin in between */
 };
 
 static bool reached(const struct life *life, const struct point *point, uint64_t steps,
         uint64_t writes)
 {
-    return (point->steps ? steps : memory_disk_writes(life->rig.target) - writes) >=
-            point->after;
+    const uint64_t at[] = { [WRITES] = memory_disk_writes(life->rig.target) - writes,
+        [STEPS] = steps,
+        [REPORTS] = life->rig.reports };
+
+    return at[point->unit] >= point->after;
 }
 
 /* False: it ended before the point. */
@@ -245,6 +251,7 @@ static bool life_run(
     struct copy_options options = fresh(rig, kind);
     options.target_zero = kind == COPY_FULL && rig->target_zero;
     options.limit = seed % 4 ? 150000 : 0; /* slow: flushes come between */
+    life.slow.land_ms = point->late ? 1500 : 0;
     was_cut = run_to(&life, options, point);
     if (was_cut) {
         expect_told(&life);
@@ -260,8 +267,8 @@ static void every_write(enum copy_kind kind, bool digests, uint64_t base)
     for (unsigned i = 0; i < VOLUMES; i++)
         for (uint64_t at = 1, more = 1; more; at++)
             for (unsigned fate = 0; more && fate < FATES * FATES; fate++) {
-                struct point point = { at, false, (enum fate)(fate % FATES),
-                    (enum fate)(fate / FATES) };
+                struct point point = { at, WRITES, (enum fate)(fate % FATES),
+                    (enum fate)(fate / FATES), false };
                 if (!digests && point.of_card != KEPT)
                     continue;
                 more = life_run(rig_seed() + base + i, kind, digests, &point);
@@ -296,12 +303,29 @@ Test(cuts, at_every_step)
 {
     for (unsigned i = 0; i < STEPPED * 2; i++)
         for (uint64_t at = 1;; at++) {
-            struct point point = { at, true, (enum fate)(at % FATES), DRAWN };
+            struct point point = { at, STEPS, (enum fate)(at % FATES), DRAWN, false };
             if (!life_run(rig_seed() + 340000 + i, i % 2 ? COPY_DELTA : COPY_FULL,
                         i % 4 < 2, &point))
                 break;
         }
     cr_assert(cuts > 100, "only %u cuts", cuts);
+}
+
+/* All that was not flushed is lost in the moment in which a position is told, while writes that
+   were sent before the flush have landed after it, or not yet. */
+Test(cuts, at_every_report_while_writes_land_late)
+{
+    unsigned reports = 0;
+
+    for (unsigned i = 0; i < LATE; i++)
+        for (uint64_t at = 1;; at++, reports++) {
+            struct point point = { at, REPORTS, LOST, LOST, true };
+            if (!life_run(rig_seed() + 360000 + i, i % 2 ? COPY_DELTA : COPY_FULL,
+                        i % 4 < 2, &point))
+                break;
+        }
+    cr_assert(reports > 2 * LATE && in_the_middle > LATE,
+            "%u reports, %u in the middle", reports, in_the_middle);
 }
 
 /* -- cuts around a copy ------------------------------------------------------------------ */
