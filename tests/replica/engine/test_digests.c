@@ -279,6 +279,20 @@ Test(digests, forgotten_under_way)
     run(ENGINE_DELTA, ENGINE_MODE_DELTA_COMPARE);
 }
 
+/* Before it has begun to look for any: then there is no name to take away yet. */
+Test(digests, forgotten_before_it_looks)
+{
+    for (unsigned i = 0; i < 20; i++) {
+        struct bench_record record;
+        struct engine_plan plan = plan_of(ENGINE_COPY);
+        cr_assert(engine_start(bench.engine, &plan) == 0);
+        cr_assert(engine_pair_forget(bench.engine, &pair) == 0);
+        cr_assert(bench_wait(&bench, &plan.id, bench_has_ended, &record));
+        expect_done(&record, ENGINE_MODE_FULL);
+        cr_assert(!sidecar_there());
+    }
+}
+
 Test(digests, a_damaged_file_is_compared)
 {
     struct stat status;
