@@ -220,8 +220,15 @@ static bool bring_to_rest(struct modify *modify, struct clerk_turn *turn,
 /** The replica is its users' from here on, who may write it: it is compared again. */
 static bool forget_bytes(struct modify *modify, struct clerk_turn *turn)
 {
-    return target_forget(turn, &modify->id) ||
-            modify_broken(modify, "the digests of the replica cannot be taken away");
+    int result = target_forget(turn, &modify->id);
+
+    if (result == 0)
+        return true;
+    if (result != -ENOSPC) /* a file system may want room to take a name away */
+        return modify_broken(modify, "the digests of the replica cannot be taken away");
+    outcome_fail(modify->call->outcome, API_NO_SPACE, CIM_FAILED,
+            "no space to take away the digests of the replica");
+    return false;
 }
 
 static bool do_fracture(struct modify *modify, struct clerk_turn *turn)

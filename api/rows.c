@@ -224,7 +224,7 @@ static void jobs_forget(struct clerk_turn *turn, const struct uuid *replica)
     } while (got == (int)query.limit && !turn->error);
 }
 
-bool target_forget(struct clerk_turn *turn, const struct uuid *target)
+int target_forget(struct clerk_turn *turn, const struct uuid *target)
 {
     struct engine *engine = turn->service->engine;
     int result = engine ? engine_pair_forget(engine, target) : 0;
@@ -234,7 +234,7 @@ bool target_forget(struct clerk_turn *turn, const struct uuid *target)
                 (struct log_about){ .element = target->text },
                 "what is known of the replica's bytes cannot be taken away: %s",
                 strerrordesc_np(-result));
-    return result == 0;
+    return result;
 }
 
 void replica_remove(struct clerk_turn *turn, struct store_replica *replica)

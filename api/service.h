@@ -238,8 +238,8 @@ void replica_remove(struct clerk_turn *turn, struct store_replica *replica);
 
 /** What the engine knows of the bytes of @target, an element that some pair's copies wrote,
     is not to be trusted any more. At once and durable: also when the turn fails, which
-    costs a comparison. False: it could not be taken away. */
-bool target_forget(struct clerk_turn *turn, const struct uuid *target);
+    costs a comparison. 0, or why it could not be taken away. */
+int target_forget(struct clerk_turn *turn, const struct uuid *target);
 
 /** What store_job.wanted holds while it is under way: a JobState, or one of our own. */
 enum job_wanted {
