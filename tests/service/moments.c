@@ -1,6 +1,7 @@
 #include "tests/service/moments.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <sqlite3.h>
 #include <stdio.h>
@@ -199,6 +200,95 @@ void stage_is_whole(struct stage *stage)
 {
     files_are_whole(stage);
     states_are_whole(stage);
+}
+
+/* -- a pair -------------------------------------------------------------------------------- */
+
+void job_take(struct stage *stage, const json_t *answer)
+{
+    snprintf(stage->job, sizeof stage->job, "%s", text_of(answer, "Job"));
+}
+
+void pair_take(struct stage *stage, const json_t *answer)
+{
+    snprintf(stage->id, sizeof stage->id, "%s",
+            text_of(answer, "TargetElement") + strlen("/elements/"));
+    element_file(&stage->house.world, stage->id, stage->target);
+}
+
+json_t *pair_get(struct stage *stage)
+{
+    char path[WORLD_PATH];
+
+    snprintf(path, sizeof path, "/replicas/%s", stage->id);
+    return world_call(&stage->house.world, 200, "GET", path, NULL);
+}
+
+void pair_refused(const struct stage *stage, const json_t *answer)
+{
+    cr_assert(
+            stage->error != 0 && stage->status == (stage->error == ENOSPC ? 507 : 500),
+            "%ld %s; struck: %s", stage->status, json_dumps(answer, 0),
+            stage->moment->words);
+    if (stage->error == ENOSPC)
+        expect_eq(number_of(answer, "ReturnValue"), 4);
+}
+
+bool pair_failed(struct stage *stage)
+{
+    json_t *pair = pair_get(stage), *job;
+    bool failed = number_of(pair, "SyncState") == 12;
+
+    if (failed) {
+        expect(stage->error != 0);
+        expect(json_is_null(json_object_get(pair, "Job")));
+        expect(text_of(pair, "LastError")[0] != '\0');
+        job = job_end(&stage->house.world, stage->job, PATIENCE_S);
+        expect_eq(number_of(job, "JobState"), 10);
+        cr_assert(number_of(job, "ReturnValue") == 4 || stage->error != ENOSPC, "%s",
+                json_dumps(job, 0));
+        json_decref(job);
+    }
+    json_decref(pair);
+    return failed;
+}
+
+void pair_settle(struct stage *stage)
+{
+    json_t *pair, *job;
+
+    if (pair_failed(stage))
+        pair_operate(stage, 4);
+    pair = pair_get(stage);
+    job = json_object_get(pair, "Job");
+    if (json_is_string(job))
+        job_completed(&stage->house.world, json_string_value(job), PATIENCE_S);
+    json_decref(pair);
+    pair = pair_get(stage);
+    cr_assert(json_is_null(json_object_get(pair, "Job")) &&
+                    json_is_null(json_object_get(pair, "LastError")),
+            "%s; struck: %s", json_dumps(pair, 0), stage->moment->words);
+    expect_eq(number_of(pair, "SyncState"), 14);
+    json_decref(pair);
+}
+
+void pair_operate(struct stage *stage, int number)
+{
+    char path[WORLD_PATH], body[64];
+    json_t *answer;
+
+    snprintf(path, sizeof path, "/replicas/%s/modify", stage->id);
+    snprintf(body, sizeof body, "{\"Operation\":%d}", number);
+    answer = stage_ask(stage, "POST", path, body);
+    if (!answer)
+        return;
+    if (stage->status == 202) {
+        job_take(stage, answer);
+        stage->status = stage_job_over(stage) ? 202 : 0;
+    } else {
+        pair_refused(stage, answer);
+    }
+    json_decref(answer);
 }
 
 /* -- the play ------------------------------------------------------------------------------ */

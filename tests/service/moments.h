@@ -17,7 +17,7 @@ struct stage {
     unsigned at; /* which call that was */
     bool struck;
     long status; /* of the call; 0: it was not answered */
-    char id[WORLD_ID], other[WORLD_ID]; /* the scene's own */
+    char id[WORLD_ID], other[WORLD_ID]; /* the scene's own, or a pair's */
     char source[WORLD_PATH], target[WORLD_PATH]; /* files */
     char job[WORLD_ID * 2];
     char since[CLOCK_TEXT]; /* when the source was changed last */
@@ -65,5 +65,26 @@ bool file_there(const char *path);
 
 /** New noise in some chunks of a file. */
 void file_change(struct stage *stage, const char *path);
+
+/* -- a pair: stage->other is its source, stage->id its target, stage->job was its last job -- */
+
+/** From the answer that promised it. */
+void job_take(struct stage *stage, const json_t *answer);
+void pair_take(struct stage *stage, const json_t *answer); /* a target in the pool */
+
+json_t *pair_get(struct stage *stage);
+
+/** An operation that starts a job, which ends unless the daemon is killed. */
+void pair_operate(struct stage *stage, int number);
+
+/** A call that met the error was refused as it should be: no space is 4, and 507. */
+void pair_refused(const struct stage *stage, const json_t *answer);
+
+/** stage->job met the error, and both say so. */
+bool pair_failed(struct stage *stage);
+
+/** If a job is under way it goes on to a good end, and nothing stands against another Resync of
+    one that failed. The pair is Frozen. */
+void pair_settle(struct stage *stage);
 
 #endif

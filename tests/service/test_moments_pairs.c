@@ -21,26 +21,6 @@ static void source_make(struct stage *stage)
     register_file(&stage->house.world, "source", stage->other);
 }
 
-static void job_take(struct stage *stage, const json_t *answer)
-{
-    snprintf(stage->job, sizeof stage->job, "%s", text_of(answer, "Job"));
-}
-
-static void pair_take(struct stage *stage, const json_t *answer)
-{
-    snprintf(stage->id, sizeof stage->id, "%s",
-            text_of(answer, "TargetElement") + strlen("/elements/"));
-    element_file(&stage->house.world, stage->id, stage->target);
-}
-
-static json_t *pair_get(struct stage *stage)
-{
-    char path[WORLD_PATH];
-
-    snprintf(path, sizeof path, "/replicas/%s", stage->id);
-    return world_call(&stage->house.world, 200, "GET", path, NULL);
-}
-
 /** A pair of @copy_type whose first copy is done. */
 static void pair_make(struct stage *stage, const char *body)
 {
@@ -52,76 +32,6 @@ static void pair_make(struct stage *stage, const char *body)
     pair_take(stage, answer);
     json_decref(answer);
     expect(same_bytes(stage->source, stage->target, SIZE));
-}
-
-static void operation(struct stage *stage, int number);
-
-/** No space is 4, and 507. */
-static void expect_refused(const struct stage *stage, const json_t *answer)
-{
-    cr_assert(
-            stage->error != 0 && stage->status == (stage->error == ENOSPC ? 507 : 500),
-            "%ld %s; struck: %s", stage->status, json_dumps(answer, 0),
-            stage->moment->words);
-    if (stage->error == ENOSPC)
-        expect_eq(number_of(answer, "ReturnValue"), 4);
-}
-
-/** A job that met an error says so, the pair too; nothing stands against another try. */
-static void pair_mend(struct stage *stage)
-{
-    json_t *pair = pair_get(stage), *job;
-
-    if (number_of(pair, "SyncState") == 12) {
-        expect(stage->error != 0);
-        expect(json_is_null(json_object_get(pair, "Job")));
-        expect(text_of(pair, "LastError")[0] != '\0');
-        job = job_end(&stage->house.world, stage->job, PATIENCE_S);
-        expect_eq(number_of(job, "JobState"), 10);
-        cr_assert(number_of(job, "ReturnValue") == 4 || stage->error != ENOSPC, "%s",
-                json_dumps(job, 0));
-        json_decref(job);
-        operation(stage, 4);
-    }
-    json_decref(pair);
-}
-
-/** If a job is under way it goes on to a good end. */
-static void pair_settle(struct stage *stage)
-{
-    json_t *pair, *job;
-
-    pair_mend(stage);
-    pair = pair_get(stage);
-    job = json_object_get(pair, "Job");
-    if (json_is_string(job))
-        job_completed(&stage->house.world, json_string_value(job), PATIENCE_S);
-    json_decref(pair);
-    pair = pair_get(stage);
-    cr_assert(json_is_null(json_object_get(pair, "Job")) &&
-                    json_is_null(json_object_get(pair, "LastError")),
-            "%s; struck: %s", json_dumps(pair, 0), stage->moment->words);
-    expect_eq(number_of(pair, "SyncState"), 14);
-    json_decref(pair);
-}
-
-static void operation(struct stage *stage, int number)
-{
-    char path[WORLD_PATH], body[64];
-    json_t *answer;
-
-    snprintf(path, sizeof path, "/replicas/%s/modify", stage->id);
-    snprintf(body, sizeof body, "{\"Operation\":%d}", number);
-    answer = stage_ask(stage, "POST", path, body);
-    if (!answer)
-        return;
-    if (stage->status == 202) {
-        job_take(stage, answer);
-        stage->status = stage_job_over(stage) ? 202 : 0;
-    } else {
-        expect_refused(stage, answer);
-    }
-    json_decref(answer);
 }
 
 /* -- the first copy ------------------------------------------------------------------------ */
@@ -146,7 +56,7 @@ static void copy_act(struct stage *stage)
         job_take(stage, answer);
         (void)stage_job_over(stage);
     } else {
-        expect_refused(stage, answer);
+        pair_refused(stage, answer);
     }
     json_decref(answer);
 }
@@ -206,6 +116,13 @@ static const char *aside(struct stage *stage, char path[2 * WORLD_PATH])
     return path;
 }
 
+/** What the replica holds, for good. */
+static const char *kept(struct stage *stage, char path[2 * WORLD_PATH])
+{
+    snprintf(path, 2 * WORLD_PATH, "%s.kept", stage->source);
+    return path;
+}
+
 static void file_copy(const char *from, const char *to)
 {
     const char *copy[] = { "cp", from, to, NULL };
@@ -229,7 +146,7 @@ static void resync_act(struct stage *stage)
 {
     char path[2 * WORLD_PATH];
 
-    operation(stage, 4);
+    pair_operate(stage, 4);
     if (stage->status == 0)
         file_copy(aside(stage, path), stage->source);
 }
@@ -242,7 +159,7 @@ static void resync_judge(struct stage *stage)
     pair_settle(stage);
     cr_assert(!promised || same_bytes(stage->source, stage->target, SIZE),
             "done, and different; struck: %s", stage->moment->words);
-    operation(stage, 4);
+    pair_operate(stage, 4);
     pair_settle(stage);
     cr_assert(same_bytes(stage->source, stage->target, SIZE),
             "the next one missed something; struck: %s", stage->moment->words);
@@ -279,7 +196,7 @@ Test(moments, a_resync_without_space_for_its_digests_is_right)
 
 static void restore_act(struct stage *stage)
 {
-    operation(stage, 5);
+    pair_operate(stage, 5);
 }
 
 /** Beside the source is what it holds when Restore is asked for. */
@@ -303,7 +220,7 @@ static void restore_judge(struct stage *stage)
     if (!under_way && !stage->job[0]) {
         cr_assert(same_bytes(stage->source, aside(stage, path), SIZE),
                 "written without a promise; struck: %s", stage->moment->words);
-        operation(stage, 5);
+        pair_operate(stage, 5);
     }
     pair_settle(stage);
     cr_assert(same_bytes(stage->source, stage->target, SIZE), "struck: %s",
@@ -313,17 +230,77 @@ static void restore_judge(struct stage *stage)
 static const struct scene restore_scene = { restore_prepare, restore_act, restore_judge,
     NULL };
 
-Test(moments, a_restore_writes_what_it_promised)
+static void restore_play(const struct scene *scene, int error)
 {
     struct stage stage;
+    char path[2 * WORLD_PATH];
 
     stage_open(&stage, "restore", NULL);
     source_make(&stage);
     pair_make(&stage, "\"CopyType\":4");
-    stage_play(&stage, &restore_scene, 0);
+    file_copy(stage.target, kept(&stage, path));
+    stage_play(&stage, scene, error);
     expect(stage_points(&stage, "pwritev2", "/source") >= 1);
     expect(stage_points(&stage, "fdatasync", "-wal") >= 2);
     stage_close(&stage);
+}
+
+Test(moments, a_restore_writes_what_it_promised)
+{
+    restore_play(&restore_scene, 0);
+}
+
+/** @target gets what @source holds, in a relationship of @copy_type. */
+static void attach(
+        struct stage *stage, const char *target, const char *source, int copy_type)
+{
+    char path[WORLD_PATH];
+    json_t *answer;
+
+    snprintf(path, sizeof path, "/replicas/%s/attach", target);
+    answer = world_call(&stage->house.world, 202, "POST", path,
+            "{\"SourceElement\":\"/elements/%s\",\"CopyType\":%d}", source, copy_type);
+    job_take(stage, answer);
+    job_completed(&stage->house.world, stage->job, PATIENCE_S);
+    json_decref(answer);
+}
+
+/** The source is half restored: nothing is taken from there. The replica is as whole as it was,
+    and gives the source all of it once more, the other way round. */
+static void restore_again(struct stage *stage)
+{
+    char path[2 * WORLD_PATH];
+    json_t *answer;
+
+    snprintf(path, sizeof path, "/replicas/%s/modify", stage->id);
+    answer = world_call(&stage->house.world, 409, "POST", path, "{\"Operation\":4}");
+    expect_eq(number_of(answer, "ReturnValue"), 6);
+    json_decref(answer);
+    expect(same_bytes(stage->target, kept(stage, path), SIZE));
+    snprintf(path, sizeof path, "/replicas/%s", stage->id);
+    json_decref(world_call(&stage->house.world, 200, "DELETE", path, NULL));
+    attach(stage, stage->other, stage->id, 5);
+    expect(same_bytes(stage->source, kept(stage, path), SIZE));
+    attach(stage, stage->id, stage->other, 4);
+}
+
+static void restore_judge_failed(struct stage *stage)
+{
+    char path[2 * WORLD_PATH];
+
+    if (pair_failed(stage))
+        restore_again(stage);
+    else
+        restore_judge(stage);
+    expect(same_bytes(stage->target, kept(stage, path), SIZE));
+}
+
+static const struct scene restore_failed_scene = { restore_prepare, restore_act,
+    restore_judge_failed, NULL };
+
+Test(moments, a_restore_without_space_leaves_the_replica_whole)
+{
+    restore_play(&restore_failed_scene, ENOSPC);
 }
 
 /* -- scans ---------------------------------------------------------------------------------- */
