@@ -25,7 +25,7 @@ enum export_how { EXPORT_PUBLISH, EXPORT_REPLACE, EXPORT_CHANGE };
 int export_serve_row(struct service *service, const struct store_export *row,
         enum export_how how, struct fault *fault);
 
-/* -- what hosts and copies have written (exports_written.c) --------------------------------- */
+/* -- what hosts and copies have written (written.c) --------------------------------- */
 
 /** In the turn that makes or removes a read-write export: its bytes are written by hosts. */
 void export_written_note(struct clerk_turn *turn, const struct store_element *element);
