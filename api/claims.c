@@ -6,7 +6,6 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "api/service.h"
 
@@ -224,10 +223,8 @@ bool claim_take(
     struct service *service = call->service;
     const struct api_options *options = &service->options;
     /* As long as a probe may take. */
-    struct instant until = instant_add_ms(clock_monotonic(),
+    struct timespec due = deadline_in(
             options->connect_timeout_ms + 3 * (uint64_t)options->io_timeout_ms);
-    struct timespec due = { .tv_sec = (time_t)(until.ns / 1000000000u),
-        .tv_nsec = (long)(until.ns % 1000000000u) };
     int result = 0;
 
     claim->root = claim_root(element);

@@ -64,9 +64,7 @@ int64_t api_events_last(struct service *service)
 /** Wait for an event after @after. The newest number, 0: none came, -ESHUTDOWN. */
 static int64_t event_wait(struct service *service, int64_t after, unsigned ms)
 {
-    struct instant deadline = instant_add_ms(clock_monotonic(), ms);
-    struct timespec due = { .tv_sec = (time_t)(deadline.ns / 1000000000u),
-        .tv_nsec = (long)(deadline.ns % 1000000000u) };
+    struct timespec due = deadline_in(ms);
     int64_t last;
 
     pthread_mutex_lock(&service->wake_lock);

@@ -25,12 +25,6 @@ struct export_hand {
     struct instant due; /* not taken: the revival waits until then */
 };
 
-static struct timespec timespec_of(struct instant until)
-{
-    return (struct timespec){ .tv_sec = (time_t)(until.ns / 1000000000u),
-        .tv_nsec = (long)(until.ns % 1000000000u) };
-}
-
 /* -- under claims_lock ----------------------------------------------------------------------- */
 
 static struct export_hand **hand_find(struct service *service, const struct uuid *id)
@@ -86,7 +80,7 @@ static void hand_wait(struct service *service, struct export_hand *hand, bool ca
             exporter->cancel(exporter->context, &hand->id);
             next = instant_add_ms(clock_monotonic(), CANCEL_MS);
         }
-        due = timespec_of(next.ns < until.ns ? next : until);
+        due = instant_timespec(next.ns < until.ns ? next : until);
         (void)pthread_cond_timedwait(
                 &service->claims_free, &service->claims_lock, &due);
     }

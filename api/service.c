@@ -247,8 +247,7 @@ void service_destroy(struct service *service)
 
 bool service_wait(struct service *service, int64_t *seen, struct instant deadline)
 {
-    struct timespec due = { .tv_sec = (time_t)(deadline.ns / 1000000000u),
-        .tv_nsec = (long)(deadline.ns % 1000000000u) };
+    struct timespec due = instant_timespec(deadline);
     bool changed;
 
     pthread_mutex_lock(&service->wake_lock);

@@ -372,15 +372,6 @@ int engine_stop(struct engine *engine, const struct uuid *id, enum engine_stop h
     return runner ? 0 : -ESRCH;
 }
 
-/* The deadline @ms from now, for pthread_cond_timedwait(). */
-static struct timespec deadline_in(unsigned ms)
-{
-    uint64_t ns = instant_add_ms(clock_monotonic(), ms).ns;
-
-    return (struct timespec){ .tv_sec = (time_t)(ns / 1000000000),
-        .tv_nsec = (long)(ns % 1000000000) };
-}
-
 /* Under the lock; @waiter was on @runner's list and is off it afterwards. */
 static int wait_for(struct engine *engine, struct runner *runner, struct waiter *waiter,
         const struct timespec *deadline)

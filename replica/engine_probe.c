@@ -86,10 +86,8 @@ static struct timespec deadline_of(const struct engine *engine)
 {
     uint64_t ms = (uint64_t)engine->connect_timeout_ms +
             3 * (uint64_t)engine->io_timeout_ms + GRACE_MS;
-    uint64_t ns = instant_add_ms(clock_monotonic(), ms).ns;
 
-    return (struct timespec){ .tv_sec = (time_t)(ns / 1000000000),
-        .tv_nsec = (long)(ns % 1000000000) };
+    return deadline_in(ms);
 }
 
 /* Under the lock. False: it was given up. */

@@ -30,8 +30,7 @@ struct revival {
 /** Under the lock. False: @until has passed. */
 static bool revival_sleep(struct revival *revival, struct instant until)
 {
-    struct timespec due = { .tv_sec = (time_t)(until.ns / 1000000000u),
-        .tv_nsec = (long)(until.ns % 1000000000u) };
+    struct timespec due = instant_timespec(until);
 
     return pthread_cond_timedwait(&revival->wake, &revival->lock, &due) != ETIMEDOUT;
 }

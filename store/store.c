@@ -7,9 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/vfs.h>
-#include <time.h>
 
 #include "replica/base/check.h"
+#include "replica/base/clock.h"
 #include "replica/base/log.h"
 #include "store/inside.h"
 
@@ -176,20 +176,6 @@ bool store_tight(struct store *store)
 
 /* -- readers --------------------------------------------------------------------------- */
 
-static struct timespec deadline_after(unsigned timeout_ms)
-{
-    struct timespec at;
-
-    (void)clock_gettime(CLOCK_MONOTONIC, &at);
-    at.tv_sec += timeout_ms / 1000;
-    at.tv_nsec += (long)(timeout_ms % 1000) * 1000000;
-    if (at.tv_nsec >= 1000000000) {
-        at.tv_sec++;
-        at.tv_nsec -= 1000000000;
-    }
-    return at;
-}
-
 /* The first that is free, so that those which are open already are used again; NULL: none. */
 static struct store_reader *pool_free(struct store *store)
 {
@@ -207,7 +193,7 @@ static struct store_reader *pool_free(struct store *store)
    again: one of the two sees the other. */
 static struct store_reader *pool_wait(struct store *store, unsigned timeout_ms)
 {
-    struct timespec deadline = deadline_after(timeout_ms);
+    struct timespec deadline = deadline_in(timeout_ms);
     struct store_reader *reader;
     int late = 0;
 

@@ -7,6 +7,7 @@
 #include <time.h>
 
 enum {
+    NS_PER_S = 1000000000,
     NS_PER_MS = 1000000,
     DAYS_PER_ERA = 146097,
     DAYS_TO_1970 = 719468, /* from 0000-03-01 */
@@ -21,8 +22,7 @@ struct instant clock_monotonic(void)
     struct timespec now;
 
     (void)clock_gettime(CLOCK_MONOTONIC, &now);
-    return (struct instant){ (uint64_t)now.tv_sec * 1000000000u +
-        (uint64_t)now.tv_nsec };
+    return (struct instant){ (uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec };
 }
 
 struct instant instant_add_ms(struct instant instant, uint64_t ms)
@@ -44,6 +44,17 @@ uint64_t instant_ms_until(struct instant from, struct instant to)
 bool instant_reached(struct instant now, struct instant due)
 {
     return now.ns >= due.ns;
+}
+
+struct timespec instant_timespec(struct instant due)
+{
+    return (struct timespec){ .tv_sec = (time_t)(due.ns / NS_PER_S),
+        .tv_nsec = (long)(due.ns % NS_PER_S) };
+}
+
+struct timespec deadline_in(uint64_t ms)
+{
+    return instant_timespec(instant_add_ms(clock_monotonic(), ms));
 }
 
 int64_t clock_wall_ms(void)

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <time.h>
 
 /** A point on the monotonic clock. For deadlines and rates; never stored. */
 struct instant {
@@ -21,6 +22,12 @@ struct instant instant_add_ms(struct instant instant, uint64_t ms);
 uint64_t instant_ms_until(struct instant from, struct instant to);
 
 bool instant_reached(struct instant now, struct instant due);
+
+/** @due as pthread_cond_timedwait() takes it, of a condition on CLOCK_MONOTONIC. */
+struct timespec instant_timespec(struct instant due);
+
+/** The same, @ms milliseconds from now. */
+struct timespec deadline_in(uint64_t ms);
 
 /** Wall clock, milliseconds since 1970 UTC. What is stored and shown; 0 means "never".
  */

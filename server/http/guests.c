@@ -57,8 +57,7 @@ static void *guests_reap(void *context)
             pthread_mutex_lock(&guests->lock);
             continue;
         }
-        until.tv_sec = (time_t)(wake / 1000000000u);
-        until.tv_nsec = (long)(wake % 1000000000u);
+        until = instant_timespec((struct instant){ wake });
         (void)pthread_cond_timedwait(&guests->turn, &guests->lock, &until);
     }
     pthread_mutex_unlock(&guests->lock);

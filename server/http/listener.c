@@ -243,9 +243,7 @@ void http_drain(struct http *http)
 
 void http_quiesce(struct http *http, unsigned ms)
 {
-    struct instant due = instant_add_ms(clock_monotonic(), ms);
-    struct timespec until = { (time_t)(due.ns / 1000000000u),
-        (long)(due.ns % 1000000000u) };
+    struct timespec until = deadline_in(ms);
     int result = 0;
 
     http_drain(http);

@@ -155,7 +155,7 @@ static bool has_strangers(struct export *export)
 static int strangers_wait(struct iscsi_target *target, const struct uuid *id,
         uint64_t serial, unsigned ms)
 {
-    struct timespec deadline = target_deadline(ms);
+    struct timespec deadline = deadline_in(ms);
     struct export *export = export_still(target, id, serial);
     bool waits = true;
 

@@ -573,7 +573,6 @@ void management_task_over(
 
 /* -- target.c: waiting ------------------------------------------------------------------- */
 
-struct timespec target_deadline(unsigned ms); /* from now on */
 /** Locked; for target->changed. False: the deadline passed. */
 bool target_wait(struct iscsi_target *target, const struct timespec *deadline);
 

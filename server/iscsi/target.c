@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "replica/base/check.h"
+#include "replica/base/clock.h"
 #include "replica/base/log.h"
 #include "replica/base/scope.h"
 #include "server/iscsi/inside.h"
@@ -27,20 +28,6 @@ void iscsi_target_name(
 }
 
 /* -- waiting ------------------------------------------------------------------------------- */
-
-struct timespec target_deadline(unsigned ms)
-{
-    struct timespec at;
-
-    (void)clock_gettime(CLOCK_MONOTONIC, &at);
-    at.tv_sec += ms / 1000;
-    at.tv_nsec += (long)(ms % 1000) * 1000000;
-    if (at.tv_nsec >= 1000000000) {
-        at.tv_sec++;
-        at.tv_nsec -= 1000000000;
-    }
-    return at;
-}
 
 bool target_wait(struct iscsi_target *target, const struct timespec *deadline)
 {
@@ -146,7 +133,7 @@ struct iscsi_target *iscsi_target_create(
 
 bool iscsi_target_destroy(struct iscsi_target *target, unsigned ms)
 {
-    struct timespec deadline = target_deadline(ms + STOP_MS);
+    struct timespec deadline = deadline_in(ms + STOP_MS);
     bool ended = true;
 
     if (!target)
@@ -231,7 +218,7 @@ struct export *export_still(
 static int publish_wait(struct iscsi_target *target, const struct uuid *id,
         uint64_t serial, unsigned ms, struct fault *fault)
 {
-    struct timespec deadline = target_deadline(ms);
+    struct timespec deadline = deadline_in(ms);
     struct export *export = export_still(target, id, serial);
     bool waits = true;
     int result = 0;
@@ -285,7 +272,7 @@ int iscsi_target_publish(struct iscsi_target *target, const struct iscsi_export 
 int iscsi_target_withdraw(
         struct iscsi_target *target, const struct uuid *id, unsigned ms)
 {
-    struct timespec deadline = target_deadline(ms);
+    struct timespec deadline = deadline_in(ms);
     struct export *export;
     uint64_t serial = 0;
     bool waits = true;

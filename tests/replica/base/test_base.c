@@ -142,6 +142,12 @@ Test(clock, instants_saturate_and_round_up)
     expect_eq(instant_ms_until(one, zero), 0);
     expect_eq(instant_ms_until(zero, (struct instant){ 2000000 }), 2);
     expect(instant_reached(one, one) && !instant_reached(zero, one));
+    expect_eq(instant_timespec((struct instant){ 3000000007 }).tv_sec, 3);
+    expect_eq(instant_timespec((struct instant){ 3000000007 }).tv_nsec, 7);
+    expect_eq(instant_timespec(late).tv_sec, UINT64_MAX / 1000000000);
+    expect_eq(deadline_in(UINT64_MAX).tv_nsec, UINT64_MAX % 1000000000);
+    expect(deadline_in(3600000).tv_sec >=
+            (time_t)(clock_monotonic().ns / 1000000000) + 3599);
 }
 
 /* -- uuid ----------------------------------------------------------------------------- */
