@@ -18,7 +18,7 @@ static const unsigned needed_caps[BLOCK_OP_COUNT] = {
     [BLOCK_EXTENTS] = BLOCK_CAN_EXTENTS,
 };
 
-static bool changes_bytes(enum block_op op)
+bool block_op_writes(enum block_op op)
 {
     return op == BLOCK_WRITE || op == BLOCK_COPY || op == BLOCK_ZERO ||
             op == BLOCK_DISCARD;
@@ -57,7 +57,7 @@ static int early_answer(
 {
     unsigned needed = needed_caps[request->op];
 
-    if (changes_bytes(request->op) && (device->caps & BLOCK_READ_ONLY))
+    if (block_op_writes(request->op) && (device->caps & BLOCK_READ_ONLY))
         return -EROFS;
     if (needed && !(device->caps & needed))
         return -EOPNOTSUPP;

@@ -29,6 +29,9 @@ enum block_op {
     BLOCK_OP_COUNT
 };
 
+/** Whether @op changes bytes of the device. */
+bool block_op_writes(enum block_op op);
+
 enum block_request_flags {
     BLOCK_FUA = 1, /* write or zero: stable when done */
 };

@@ -34,12 +34,6 @@ static uint64_t lun_random(struct lun *lun)
     return z ^ z >> 31;
 }
 
-static bool changes_bytes(const struct block_request *request)
-{
-    return request->op == BLOCK_WRITE || request->op == BLOCK_ZERO ||
-            request->op == BLOCK_DISCARD;
-}
-
 /* -- a command --------------------------------------------------------------------- */
 
 static void slot_send(struct slot *slot)
@@ -110,10 +104,10 @@ static void slot_good(struct slot *slot)
     struct block_request *request = slot->request;
 
     lun_good(lun);
-    if (changes_bytes(request) && !(request->flags & BLOCK_FUA))
+    if (block_op_writes(request->op) && !(request->flags & BLOCK_FUA))
         lun->changes++;
-    if (!slot->syncing && changes_bytes(request) && (request->flags & BLOCK_FUA) &&
-            lun->facts.volatile_cache &&
+    if (!slot->syncing && block_op_writes(request->op) &&
+            (request->flags & BLOCK_FUA) && lun->facts.volatile_cache &&
             !(slot->command.cdb[0] == 0x8a && lun->facts.fua)) {
         slot->syncing = true;
         slot->flush_covers = lun->changes;
@@ -207,7 +201,7 @@ static void slot_retry(struct slot *slot, unsigned limit, int error)
 static void slot_decide(struct slot *slot)
 {
     struct lun *lun = slot->lun;
-    bool write = changes_bytes(slot->request) || slot->request->op == BLOCK_FLUSH;
+    bool write = block_op_writes(slot->request->op) || slot->request->op == BLOCK_FLUSH;
     struct sense_decision decision = sense_decide(&slot->command.answer, write);
 
     if (decision.action != SENSE_OK)

@@ -279,16 +279,11 @@ static void write_survives(struct memory_disk *disk, const struct memory_write *
     }
 }
 
-static bool changes_bytes(enum block_op op)
-{
-    return op == BLOCK_WRITE || op == BLOCK_ZERO || op == BLOCK_DISCARD;
-}
-
 /* What is in flight may have reached the medium, or not: it joins the draw. */
 static void cut_in_flight(struct memory_device *device)
 {
     for (struct memory_slot *slot = device->in_flight; slot; slot = slot->next) {
-        if (!slot->applied && changes_bytes(slot->request->op))
+        if (!slot->applied && block_op_writes(slot->request->op))
             (void)log_add(device->disk, slot->request, device->base.caps, false);
         slot->applied = true;
         slot->result = -ENOTCONN;
@@ -373,7 +368,7 @@ static void memory_submit(struct block_device *base, struct block_request *reque
 {
     struct memory_device *device = container_of(base, struct memory_device, base);
 
-    if (changes_bytes(request->op))
+    if (block_op_writes(request->op))
         device->disk->writes++;
     if (loop_is_simulated(base->loop))
         submit_simulated(device, request);
