@@ -6,8 +6,9 @@
  *                \----------------------------------------+--> PAUSING -> OPENING
  *
  * A device that is lost (no answer, no session) is closed and opened anew, the target with a
- * barrier once it was open, and the copy goes on from its flushed watermark. What the device
- * itself says (medium error, no space, reservation, another size) is final at once.
+ * barrier once it was open, and the copy goes on from its flushed watermark; so is a target
+ * that somebody else had reset. What the device itself says (medium error, no space,
+ * reservation, another size) is final at once.
  *
  * What the target holds is kept as digests: READYING reads those of the last run, marks
  * them open before anything is written, and puts them to the test where the target cannot
@@ -132,6 +133,15 @@ static bool is_lost_again(int error)
     }
 }
 
+/* It gave itself up, though nothing of it failed: a host beside us had it reset. What is
+   flushed stands, and the rest is written again. */
+static bool is_given_up(const struct runner *runner, bool on_target)
+{
+    const struct block_device *device = on_target ? runner->target : runner->source;
+
+    return device && device->broken && device->returns;
+}
+
 static uint64_t draw(struct runner *runner, uint64_t below)
 {
     uint64_t x = runner->random;
@@ -163,7 +173,8 @@ static void runner_failed(
     runner->end = ENGINE_FAILED;
     runner->fault = *fault;
     runner->on_target = on_target;
-    runner->retry = is_lost(fault->error) || (again && is_lost_again(fault->error));
+    runner->retry = is_lost(fault->error) || (again && is_lost_again(fault->error)) ||
+            is_given_up(runner, on_target);
     runner->target_lost |= on_target && runner->was_open;
     if (!runner->retry)
         return;

@@ -108,6 +108,8 @@ struct block_device {
     unsigned in_flight; /* kept by block_submit() and block_done() */
     bool broken; /* the session is lost or a flush failed: every request answers an error
                     until it is closed and opened anew */
+    bool returns; /* with @broken: not for what failed there, but because nobody knows what of
+                     the unflushed writes is left. Opened anew it is as good as before. */
     char words[BLOCK_WORDS_MAX]; /* block_set_words(), for block_last_words() */
 };
 

@@ -76,6 +76,7 @@ bool lun_was_reset(struct lun *lun)
 {
     if (!lun->facts.volatile_cache || lun->changes == lun->flushed)
         return false;
+    lun->base.returns = true;
     lun_break(lun, EIO, "a reset may have lost writes that were not yet flushed");
     return true;
 }

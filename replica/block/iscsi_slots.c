@@ -227,6 +227,7 @@ static void slot_decide(struct slot *slot)
             slot_retry(slot, 1, decision.error);
         break;
     case SENSE_GIVE_UP:
+        lun->base.returns = true;
         lun_break(lun, decision.error, lun->base.words);
         break;
     case SENSE_LOOK_RETRY:

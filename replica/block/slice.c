@@ -56,6 +56,7 @@ static void slice_done(struct block_request *inner, int result)
     if (result < 0)
         block_set_words(&slice->base, "%s", block_last_words(slice->under));
     slice->base.broken = slice->under->broken;
+    slice->base.returns = slice->under->returns;
     slot->next = slice->free_slots;
     slice->free_slots = slot;
     block_done(outer, result);

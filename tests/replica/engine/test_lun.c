@@ -397,6 +397,35 @@ Test(lun, a_frozen_target_that_thaws)
 }
 
 /* Another size after it came back: it is not what the copy began with. */
+/* Two windows of one LUN: who goes on there after a crash has it reset, which takes from the
+   other what it has not flushed, and what it has in flight. */
+Test(lun, a_reset_for_the_sake_of_another_copy)
+{
+    const struct lun luns[] = { { "lun1", 1, 32 * MIB, 512, false, 9 } };
+    struct engine_plan one = bench_plan(ENGINE_COPY, "a", ""), two = one;
+    struct bench_record record;
+
+    far_side(luns, 1);
+    bench_file(&bench, "a", 16 * MIB, 3);
+    one.target = two.target = lun_element(1);
+    one.target.size = two.target.size = two.target.offset = 16 * MIB;
+    one.limit = 8 * MIB;
+    two.id = uuid_make();
+    two.resumed = true;
+    cr_assert(engine_start(bench.engine, &one) == 0);
+    cr_assert(bench_wait(&bench, &one.id, bench_has_moved, &record));
+    for (unsigned i = 0; i < 3; i++) {
+        two.id = uuid_make();
+        record = bench_run(&bench, &two);
+        expect_done(&record, 16 * MIB);
+    }
+    (void)engine_limit(bench.engine, &one.id, 0);
+    cr_assert(bench_wait(&bench, &one.id, bench_has_ended, &record));
+    expect_done(&record, 16 * MIB);
+    cr_assert(record.started >= 2, "nothing of it was lost");
+    cr_assert(equal("a", "@lun1", 16 * MIB));
+}
+
 Test(lun, a_source_that_shrank_while_away)
 {
     static const struct lun luns[] = { { "l", 1, 32 * MIB, 512, false, 17 } };
