@@ -170,10 +170,10 @@ static void render_identity(struct writer *writer, const struct store_job *job)
     writer_text(writer, "MethodName", job->method);
 }
 
-/** While recovery waits for a full disk the rows say what ran when the process before ended:
-    nothing of it runs now, and what was not asked to stop waits for its turn again. */
-static void job_before_recovery(struct store_job *job)
+void job_as_it_is(const struct service *service, struct store_job *job)
 {
+    if (service->recovered)
+        return;
     job->rate = 0;
     if (!job->wanted &&
             (job->state == CIM_JOB_STARTING || job->state == CIM_JOB_RUNNING))
@@ -187,8 +187,7 @@ void job_render(struct call *call, struct store_reader *reader, struct writer *w
     const struct store_job *job = &shown;
 
     (void)reader;
-    if (!call->service->recovered)
-        job_before_recovery(&shown);
+    job_as_it_is(call->service, &shown);
     render_identity(writer, job);
     writer_cim(writer, "JobState", CIM_JOB_STATE, job->state);
     writer_signed(writer, "PercentComplete", job->percent);

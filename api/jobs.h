@@ -9,6 +9,13 @@
 bool job_allows(const struct store_job *job, int64_t request);
 
 /**
+ * While recovery waits for a full disk the rows say what ran when the process before ended:
+ * nothing of it runs now, and what was not asked to stop waits for its turn again. So is
+ * @job to be shown; once recovery is done, as it stands.
+ */
+void job_as_it_is(const struct service *service, struct store_job *job);
+
+/**
  * Remove jobs with DeleteOnCompletion whose TimeBeforeRemoval is over, a page a call,
  * in a transaction of its own: none may be open. The clerk's thread. Returns how many
  * went.

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "api/service.h"
+#include "api/jobs.h"
 #include "replica/base/scope.h"
 
 enum { READER_MS = 1000, PAGE = 500, STATES = 16 };
@@ -229,6 +229,7 @@ static void pairs_print(FILE *to, const struct pairs *pairs)
 /* -- jobs -------------------------------------------------------------------------- */
 
 struct live {
+    const struct service *service;
     uint64_t count[METRIC_METHODS][STATES];
     struct uuid last;
 };
@@ -236,11 +237,12 @@ struct live {
 static bool live_add(void *context, const void *row)
 {
     struct live *live = context;
-    const struct store_job *job = row;
+    struct store_job job = *(const struct store_job *)row;
 
-    if (job->state >= 0 && job->state < STATES)
-        live->count[method_index(job->method)][job->state]++;
-    live->last = job->id;
+    job_as_it_is(live->service, &job);
+    if (job.state >= 0 && job.state < STATES)
+        live->count[method_index(job.method)][job.state]++;
+    live->last = job.id;
     return true;
 }
 
@@ -370,7 +372,7 @@ static bool rows_print(FILE *to, struct service *service)
     struct store_reader *reader = store_reader_take(service->store, READER_MS);
     struct store_query elements = { .table = STORE_ELEMENT };
     struct pairs pairs = { 0 };
-    struct live live = { 0 };
+    struct live live = { .service = service };
     int64_t count;
     bool good;
 

@@ -162,8 +162,22 @@ Test(full, whichever_write_fails_the_answer_is_true)
     expect(k > 5);
 }
 
+static bool metrics_say(const char *line)
+{
+    size_t length;
+    char *text = api_metrics(rig.service, &length);
+    bool found = text && strstr(text, line);
+
+    free(text);
+    return found;
+}
+
 Test(full, what_waits_for_recovery_does_not_run)
 {
+    static const char *const lines[] = {
+        "replicad_jobs{state=\"New\",type=\"AttachOrModifyReplica\"} 1\n",
+        "replicad_jobs{state=\"Running\",type=\"AttachOrModifyReplica\"} 1\n"
+    };
     struct instant deadline = instant_add_ms(clock_monotonic(), PAIRS_PATIENCE_MS);
     struct answer answer;
     char job[37];
@@ -180,6 +194,7 @@ Test(full, what_waits_for_recovery_does_not_run)
     expect_eq(answer_number(&answer, "BytesPerSecond"), 0);
     expect_str(answer_text(&answer, "LimitedBy"), "Queue");
     answer_release(&answer);
+    expect(metrics_say(lines[0]) && !metrics_say(lines[1]));
     disk_works();
     while (!rig.service->recovered) {
         expect(!instant_reached(clock_monotonic(), deadline));
@@ -189,4 +204,5 @@ Test(full, what_waits_for_recovery_does_not_run)
     answer = rig_call(&rig, API_JOB_GET, (struct asked){ .id = job }, NULL);
     expect_eq(answer_number(&answer, "JobState"), CIM_JOB_RUNNING);
     answer_release(&answer);
+    expect(metrics_say(lines[1]));
 }
