@@ -323,7 +323,7 @@ static void task_reset(struct scsi_task *task)
     task->sense_length = 0;
     task->data = task->buffer = NULL;
     task->data_length = task->sent = 0;
-    task->transfer = task->at = task->end = 0;
+    task->transfer = task->at = task->end = task->loose = 0;
     task->line = NULL;
     task->wait.pool = NULL;
     task->resume = NULL;

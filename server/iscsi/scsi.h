@@ -140,6 +140,9 @@ struct scsi_task {
     struct buffer_wait wait;
     struct block_request request;
     uint64_t covers; /* of the unit's changes, when @request is a flush */
+    uint64_t
+            loose; /* the unit's changes when its own last one ended that was not written
+                       through; 0: none */
     struct iovec iov;
     struct loop_task later;
     union {

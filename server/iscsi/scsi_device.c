@@ -209,12 +209,15 @@ static void note_end(struct scsi_task *task)
 {
     struct scsi_unit *unit = task_unit(task);
 
-    if (is_change(&task->request))
+    if (is_change(&task->request)) {
         unit->changes++;
-    else if (task->request.op == BLOCK_FLUSH && task->result < 0)
+        if (!(task->request.flags & BLOCK_FUA))
+            task->loose = unit->changes;
+    } else if (task->request.op == BLOCK_FLUSH && task->result < 0) {
         unit->flush_failed = true;
-    else if (task->request.op == BLOCK_FLUSH && task->covers > unit->flushed)
+    } else if (task->request.op == BLOCK_FLUSH && task->covers > unit->flushed) {
         unit->flushed = task->covers;
+    }
     unit->cache_lost |= loses_cache(task);
 }
 

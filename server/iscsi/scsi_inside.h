@@ -169,6 +169,7 @@ struct scsi_unit {
     struct scsi_nexus *nexuses;
     struct scsi_nexus *reserver; /* of RESERVE(6) */
     bool descriptor_sense, write_protect, write_through; /* mode pages */
+    bool settled; /* what was cached when @write_through began is stable: WCE shows it */
 
     struct registrations pr, next; /* now; about to be kept */
     uint32_t generation;

@@ -1,5 +1,10 @@
 /* Mode pages (SPC-4 7.5, SBC-3 6.4). What can be changed: WCE (then every write is written
- * through), D_SENSE and SWP; for all sessions, until a reset, saved nowhere. */
+ * through), D_SENSE and SWP; for all sessions, until a reset, saved nowhere.
+ *
+ * WCE goes off in two steps: every write that begins from now on is written through, and one
+ * that is under way is flushed before its GOOD; then what was cached is flushed. Only when
+ * that has ended well is WCE seen to be off, by anybody: before it, and when it failed, there
+ * is something in the cache. */
 #include "server/iscsi/scsi_inside.h"
 
 enum page_control { CURRENT, CHANGEABLE, DEFAULT, SAVED };
@@ -44,7 +49,7 @@ static void page_caching(
 {
     bool volatile_cache = unit->caps & BLOCK_VOLATILE;
 
-    if (volatile_cache && !mode_now(unit, control).write_through)
+    if (volatile_cache && !(mode_now(unit, control).write_through && unit->settled))
         page[2] = WCE; /* as the mask of what can be changed, too */
 }
 
@@ -285,6 +290,8 @@ static void mode_apply(struct scsi_task *task, struct mode mode)
 
     if (memcmp(&now, &mode, sizeof mode) == 0)
         return;
+    if (mode.write_through != now.write_through)
+        unit->settled = false;
     unit->write_through = mode.write_through;
     unit->descriptor_sense = mode.descriptor_sense;
     unit->write_protect = mode.write_protect;
@@ -303,10 +310,17 @@ static enum verdict list_take(
 
 static void select_flushed(struct scsi_task *task)
 {
-    if (task->result < 0)
+    struct scsi_unit *unit = task_unit(task);
+
+    if (task->result < 0) {
         task_fail_device(task);
-    else
-        task_good(task);
+        return;
+    }
+    if (unit->write_through && !unit->settled) { /* nobody switched it on meanwhile */
+        unit->settled = true;
+        unit_attention(unit, task->nexus, SENSE_MODE_CHANGED);
+    }
+    task_good(task);
 }
 
 static void mode_select_list(struct scsi_task *task)
@@ -314,7 +328,6 @@ static void mode_select_list(struct scsi_task *task)
     struct scsi_unit *unit = task_unit(task);
     struct list list = { task->buffer->bytes, task->piece };
     struct mode mode = mode_now(unit, CURRENT);
-    bool was_through = mode.write_through;
     enum verdict verdict = list_take(unit, task->cdb[0] == 0x55, &list, &mode);
 
     task->at = task->piece;
@@ -328,7 +341,7 @@ static void mode_select_list(struct scsi_task *task)
         return;
     }
     mode_apply(task, mode);
-    if (mode.write_through && !was_through) /* nothing is left in a cache from now on */
+    if (mode.write_through && !unit->settled)
         task_device(task, BLOCK_FLUSH, 0, NULL, 0, 0, select_flushed);
     else
         task_good(task);

@@ -250,9 +250,23 @@ void task_status(struct scsi_task *task, enum scsi_status status)
     task_finish(task);
 }
 
+static void loose_flushed(struct scsi_task *task)
+{
+    if (task->result < 0)
+        task_fail_device(task);
+    else
+        task_status(task, SCSI_GOOD);
+}
+
+/* The write cache may have been switched off while it was written. */
 void task_good(struct scsi_task *task)
 {
-    task_status(task, SCSI_GOOD);
+    const struct scsi_unit *unit = task_unit(task);
+
+    if (task->loose > unit->flushed && unit->write_through)
+        task_device(task, BLOCK_FLUSH, 0, NULL, 0, 0, loose_flushed);
+    else
+        task_status(task, SCSI_GOOD);
 }
 
 void task_good_data(struct scsi_task *task, uint32_t length)

@@ -1,4 +1,5 @@
 /* INQUIRY and its pages, capacities, mode pages, reports, sense, a LUN that is not there. */
+#include <errno.h>
 #include <string.h>
 
 #include "server/iscsi/pdu.h"
@@ -287,6 +288,116 @@ Test(scsi_commands, without_a_write_cache_every_write_is_stable)
     expect_eq(last.task.request.flags, BLOCK_FUA);
     get(CDB(0x1a, 8, 0x08, 0, 255, 0));
     expect_eq(answer[6], 0);
+    end();
+}
+
+/* -- the write cache is switched off while something happens -------------------------------- */
+
+static uint64_t flushes(void)
+{
+    return block_faulty_counts(rig.device).seen[BLOCK_FLUSH];
+}
+
+static bool cache_is_shown(void)
+{
+    expect_eq(get(CDB(0x1a, 8, 0x08, 0, 255, 0)), SCSI_GOOD);
+    return answer[6] & 0x04;
+}
+
+static const struct block_fault_plan no_more = { .op = BLOCK_DISCARD };
+
+static void make_planned(struct block_fault_plan first, struct block_fault_plan second)
+{
+    rig_make(&rig,
+            &(struct rig_options){
+                    .seed = 1, .plan_count = 2, .plans = { first, second } });
+}
+
+static void write_start(struct rig_task *task, unsigned nexus)
+{
+    static uint8_t bytes[512];
+
+    rig_command(&rig, task, nexus, CDB(0x2a, 0, 0, 0, 0, 0, 0, 0, 1, 0));
+    rig_out(task, bytes, 512);
+    rig_submit(task);
+}
+
+Test(scsi_commands, a_write_under_way_is_stable_when_the_cache_is_off)
+{
+    struct rig_task slow;
+
+    make_planned(
+            (struct block_fault_plan){ .op = BLOCK_WRITE, .delay_ms = 1000 }, no_more);
+    write_start(&slow, 1);
+    mode_set(0x08, 2, 0);
+    expect_eq(sense, 0);
+    expect(!slow.done);
+    expect_eq(flushes(), 1);
+    expect(rig_wait(&slow));
+    expect_eq(slow.task.status, SCSI_GOOD);
+    expect_eq(flushes(), 2); /* the first one began before it was there */
+    expect_eq(write_one(), SCSI_GOOD);
+    expect_eq(flushes(), 2);
+    end();
+}
+
+Test(scsi_commands, a_write_under_way_that_cannot_be_made_stable_is_not_good)
+{
+    struct rig_task slow;
+
+    make_planned((struct block_fault_plan){ .op = BLOCK_WRITE, .delay_ms = 1000 },
+            (struct block_fault_plan){
+                    .op = BLOCK_FLUSH, .after = 1, .times = 1, .error = -EIO });
+    write_start(&slow, 1);
+    mode_set(0x08, 2, 0);
+    expect_eq(sense, 0);
+    expect(rig_wait(&slow));
+    expect_eq(rig_sense(&slow), SENSE(3, 0x0c00));
+    end();
+}
+
+Test(scsi_commands, the_cache_is_off_only_when_it_was_flushed)
+{
+    make_planned(
+            (struct block_fault_plan){ .op = BLOCK_FLUSH, .times = 1, .error = -EIO },
+            no_more);
+    expect_eq(write_one(), SCSI_GOOD);
+    mode_set(0x08, 2, 0);
+    expect_eq(sense, SENSE(3, 0x0c00));
+    expect(cache_is_shown());
+    mode_set(0x08, 2, 0); /* again: it is not believed to be off */
+    expect_eq(sense, 0);
+    expect_eq(flushes(), 2);
+    expect(!cache_is_shown());
+    expect_eq(rig_attention(&rig, 1), SENSE(6, 0x2a01));
+    mode_set(0x08, 2, 0x04);
+    expect_eq(sense, 0);
+    expect(cache_is_shown());
+    end();
+}
+
+Test(scsi_commands, nobody_hears_that_the_cache_is_off_before_it_is)
+{
+    static uint8_t list[24] = { 0, 0, 0, 0, 0x08, 18 };
+    struct rig_task select;
+
+    make_planned(
+            (struct block_fault_plan){ .op = BLOCK_FLUSH, .delay_ms = 1000 }, no_more);
+    expect_eq(write_one(), SCSI_GOOD);
+    rig_command(&rig, &select, 1, CDB(0x15, 0x10, 0, 0, 24, 0));
+    rig_out(&select, list, sizeof list);
+    rig_submit(&select);
+    rig_settle(&rig);
+    expect(!select.done);
+    expect_eq(rig_attention(&rig, 0), SENSE(6, 0x2a01));
+    expect(cache_is_shown());
+    mode_set(0x08, 2, 0); /* another's waits for a flush as well */
+    expect_eq(sense, 0);
+    expect_eq(flushes(), 2);
+    expect(rig_wait(&select));
+    expect_eq(select.task.status, SCSI_GOOD);
+    expect_eq(rig_attention(&rig, 0), SENSE(6, 0x2a01));
+    expect(!cache_is_shown());
     end();
 }
 
