@@ -5,7 +5,6 @@
  */
 #include "server/iscsi/buffer.h"
 
-#include <stdbool.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 
@@ -27,8 +26,10 @@ struct buffer_pool {
     size_t count, fresh; /* chunks; how many were ever used */
     struct chunk *free; /* whole chunks that came back */
     struct chunk *split; /* split ones with a small buffer to give */
-    struct buffer_wait *first, **last; /* who waits, in order */
-    size_t out; /* buffers */
+    struct buffer_share *first, *last; /* those that wait, whose turn it is first */
+    bool wanted; /* one that may have a buffer waits for one */
+    size_t held, claimed; /* bytes; those that open shares lack of their claims */
+    struct buffer_share common;
     struct chunk chunks[];
 };
 
@@ -44,7 +45,7 @@ struct buffer_pool *buffer_pool_create(size_t bytes)
         return NULL;
     pool->count = count;
     pool->size = count * BUFFER_LARGE;
-    pool->last = &pool->first;
+    pool->common.pool = pool;
     pool->bytes = mmap(NULL, pool->size, PROT_READ | PROT_WRITE,
             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (pool->bytes == MAP_FAILED) {
@@ -58,7 +59,7 @@ void buffer_pool_destroy(struct buffer_pool *pool)
 {
     if (!pool)
         return;
-    check(pool->out == 0 && !pool->first);
+    check(pool->held == 0 && !pool->first);
     (void)munmap(pool->bytes, pool->size);
     free(pool);
 }
@@ -142,20 +143,90 @@ static struct buffer *small_take(struct buffer_pool *pool)
     return buffer;
 }
 
-static struct buffer *any_take(struct buffer_pool *pool, size_t size)
+/* -- shares ---------------------------------------------------------------------------------- */
+
+/* Bytes it may still have whatever the others have. */
+static size_t share_claim(const struct buffer_share *share)
 {
+    return share->held < BUFFER_LARGE ? BUFFER_LARGE - share->held : 0;
+}
+
+static void share_hold(struct buffer_share *share, size_t held)
+{
+    struct buffer_pool *pool = share->pool;
+
+    pool->held += held - share->held;
+    if (share != &pool->common)
+        pool->claimed -= share_claim(share);
+    share->held = held;
+    if (share != &pool->common)
+        pool->claimed += share_claim(share);
+}
+
+void buffer_share_open(struct buffer_share *share, struct buffer_pool *pool)
+{
+    share->pool = pool;
+    pool->claimed += share_claim(share);
+}
+
+void buffer_share_close(struct buffer_share *share)
+{
+    if (!share->pool)
+        return;
+    check(share->held == 0 && !share->first);
+    share->pool->claimed -= share_claim(share);
+    share->pool = NULL;
+}
+
+/* What must be left for others behind one that has more than its claim. */
+static size_t share_leaves(const struct buffer_share *share)
+{
+    const struct buffer_pool *pool = share->pool;
+    size_t eighth = pool->count / 8 * BUFFER_LARGE;
+    size_t claims = pool->claimed - share_claim(share);
+
+    return claims < eighth ? eighth : claims > 2 * eighth ? 2 * eighth : claims;
+}
+
+static size_t whole_size(size_t size)
+{
+    return size <= BUFFER_SMALL ? BUFFER_SMALL : BUFFER_LARGE;
+}
+
+/* May it have one more? */
+static bool share_fits(const struct buffer_share *share, size_t size)
+{
+    const struct buffer_pool *pool = share->pool;
+
+    size = whole_size(size);
+    return share->held + size <= BUFFER_LARGE || share == &pool->common ||
+            pool->size - pool->held >= size + share_leaves(share);
+}
+
+static struct buffer *any_take(struct buffer_share *share, size_t size)
+{
+    struct buffer_pool *pool = share->pool;
     struct buffer *buffer;
 
     check(size <= BUFFER_LARGE);
     buffer = size <= BUFFER_SMALL ? small_take(pool) : large_take(pool);
-    if (buffer)
-        pool->out++;
+    if (buffer) {
+        buffer->share = share;
+        share_hold(share, share->held + buffer->size);
+    }
     return buffer;
 }
 
-struct buffer *buffer_take(struct buffer_pool *pool, size_t size)
+struct buffer_share *buffer_common(struct buffer_pool *pool)
 {
-    return pool->first ? NULL : any_take(pool, size);
+    return &pool->common;
+}
+
+struct buffer *buffer_take(struct buffer_share *share, size_t size)
+{
+    if (share->pool->wanted || share->first || !share_fits(share, size))
+        return NULL;
+    return any_take(share, size);
 }
 
 static struct chunk *chunk_of(const struct buffer *buffer)
@@ -179,25 +250,67 @@ static void small_give(struct buffer_pool *pool, struct buffer *buffer)
     }
 }
 
-static void wait_unlink_first(struct buffer_pool *pool)
-{
-    struct buffer_wait *wait = pool->first;
+/* -- who waits ------------------------------------------------------------------------------- */
 
-    pool->first = wait->next;
-    if (!pool->first)
-        pool->last = &pool->first;
-    wait->pool = NULL;
+static void share_link(struct buffer_pool *pool, struct buffer_share *share)
+{
+    share->next = NULL;
+    share->previous = pool->last;
+    if (pool->last)
+        pool->last->next = share;
+    else
+        pool->first = share;
+    pool->last = share;
 }
 
-/* In the order of asking: who asked for a large one is not overtaken by small ones, or it
-   would wait for ever. */
+static void share_unlink(struct buffer_pool *pool, struct buffer_share *share)
+{
+    if (share->previous)
+        share->previous->next = share->next;
+    else
+        pool->first = share->next;
+    if (share->next)
+        share->next->previous = share->previous;
+    else
+        pool->last = share->previous;
+}
+
+/* Its share's next turn is after all others'. */
+static void wait_unlink_first(struct buffer_share *share)
+{
+    struct buffer_wait *wait = share->first;
+
+    share->first = wait->next;
+    wait->share = NULL;
+    share_unlink(share->pool, share);
+    if (share->first)
+        share_link(share->pool, share);
+}
+
+static struct buffer_share *share_next_that_fits(const struct buffer_pool *pool)
+{
+    struct buffer_share *share = pool->first;
+
+    while (share && !share_fits(share, share->first->size))
+        share = share->next;
+    return share;
+}
+
+/* Whose turn it is and who asked for a large one is not overtaken by small ones, or it would
+   wait for ever. */
 static void waits_serve(struct buffer_pool *pool)
 {
-    struct buffer_wait *wait;
+    struct buffer_share *share;
     struct buffer *buffer;
 
-    while ((wait = pool->first) && (buffer = any_take(pool, wait->size))) {
-        wait_unlink_first(pool);
+    pool->wanted = false;
+    while ((share = share_next_that_fits(pool))) {
+        struct buffer_wait *wait = share->first;
+        if (!(buffer = any_take(share, wait->size))) {
+            pool->wanted = true;
+            return;
+        }
+        wait_unlink_first(share);
         wait->ready(wait, buffer);
     }
 }
@@ -206,8 +319,8 @@ void buffer_give(struct buffer *buffer)
 {
     struct buffer_pool *pool = buffer->pool;
 
-    check(pool->out > 0);
-    pool->out--;
+    check(buffer->share->held >= buffer->size);
+    share_hold(buffer->share, buffer->share->held - buffer->size);
     if (buffer->size == BUFFER_LARGE)
         chunk_link(&pool->free, chunk_of(buffer));
     else
@@ -216,29 +329,37 @@ void buffer_give(struct buffer *buffer)
         waits_serve(pool);
 }
 
-void buffer_wait_start(struct buffer_pool *pool, struct buffer_wait *wait, size_t size)
+void buffer_wait_start(
+        struct buffer_share *share, struct buffer_wait *wait, size_t size)
 {
     check(size <= BUFFER_LARGE);
     wait->size = size;
     wait->next = NULL;
-    wait->pool = pool;
-    *pool->last = wait;
-    pool->last = &wait->next;
+    wait->share = share;
+    if (!share->first) {
+        share->last = &share->first;
+        share_link(share->pool, share);
+    }
+    *share->last = wait;
+    share->last = &wait->next;
+    share->pool->wanted |= share_fits(share, share->first->size);
 }
 
 void buffer_wait_cancel(struct buffer_wait *wait)
 {
-    struct buffer_pool *pool = wait->pool;
+    struct buffer_share *share = wait->share;
 
-    if (!pool)
+    if (!share)
         return;
-    for (struct buffer_wait **at = &pool->first; *at; at = &(*at)->next)
+    for (struct buffer_wait **at = &share->first; *at; at = &(*at)->next)
         if (*at == wait) {
             *at = wait->next;
             if (!*at)
-                pool->last = at;
+                share->last = at;
             break;
         }
-    wait->pool = NULL;
-    waits_serve(pool); /* who stood behind it may want less */
+    wait->share = NULL;
+    if (!share->first)
+        share_unlink(share->pool, share);
+    waits_serve(share->pool); /* who stood behind it may want less */
 }

@@ -64,7 +64,7 @@ enum verdict command_header(struct connection *connection, struct task *task)
     task->unsolicited = !pdu_final(header);
     if (connection->in.length == 0 && !task->unsolicited)
         return TAKE;
-    task->owed = loop_now(connection->hall->loop);
+    dataout_owed(task);
     connection->in.task = task;
     return dataout_room(connection, task, 0, scsi->expected);
 }
@@ -152,8 +152,8 @@ static void on_done(struct scsi_task *scsi)
     bool lost = task->session->connection->fd < 0;
 
     command_count(task);
-    dataout_forget(task);
     task->quiet |= scsi->aborted;
+    dataout_forget(task); /* who aborted it need not send its data any more */
     task->out = scsi->data;
     task->out_length = scsi->data_length;
     task->out_at = 0;

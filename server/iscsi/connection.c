@@ -190,10 +190,19 @@ static bool parse_tail(struct connection *connection)
     return true;
 }
 
-static void pause_set(struct connection *connection, bool paused)
+static void pause_begin(struct connection *connection)
 {
-    connection->in.paused = paused;
+    connection->in.paused = true;
+    connection->in.paused_at = loop_now(connection->hall->loop);
     connection_watch(connection);
+}
+
+static void pause_end(struct connection *connection)
+{
+    struct receive *in = &connection->in;
+
+    in->paused = false;
+    in->deaf_ms += instant_ms_until(in->paused_at, loop_now(connection->hall->loop));
 }
 
 /* The header is in @in->header: what shall become of its data? */
@@ -215,7 +224,7 @@ static bool parse_purpose(struct connection *connection)
     case LATER:
         if (in->state == RECEIVE_DATA)
             in->state = RECEIVE_ROOM;
-        pause_set(connection, true);
+        pause_begin(connection);
         return false;
     default:
         if (connection->fd >= 0 && talks(connection))
@@ -272,7 +281,7 @@ void connection_resume(struct connection *connection)
 
     if (!talks(connection) || !in->paused)
         return;
-    in->paused = false;
+    pause_end(connection);
     if (in->state == RECEIVE_ROOM) {
         if (!parse_purpose(connection))
             return;
@@ -350,6 +359,7 @@ bool connection_read(struct connection *connection)
     }
     in->pdus = 0;
     connection->heard = loop_now(connection->hall->loop);
+    connection->moved += (size_t)got;
     if (direct > (size_t)got)
         direct = (size_t)got;
     if (direct > 0)
@@ -452,6 +462,7 @@ void connection_open(struct connection *connection)
     connection->header_digest = terms->header_digest;
     connection->data_digest = terms->data_digest;
     connection->heard = loop_now(connection->hall->loop);
+    buffer_share_open(&connection->session->share, connection->hall->buffers);
     connection_watch(connection);
     parse(connection); /* what came behind the last login PDU */
 }
@@ -508,7 +519,8 @@ void connection_flushed(struct connection *connection)
 void connection_leave(struct connection *connection)
 {
     state_set(connection, CONNECTION_LEAVING);
-    connection->closing = instant_add_ms(loop_now(connection->hall->loop), STUCK_MS);
+    connection->closing = instant_add_ms(
+            loop_now(connection->hall->loop), connection->target->stuck_ms);
     connection_watch(connection);
 }
 

@@ -32,7 +32,7 @@ static void on_room(struct buffer_wait *wait, struct buffer *buffer)
 /* A task stands in line once at most, and holds nothing while it does. */
 static void spare_forget(struct task *task)
 {
-    if (task->wait.pool)
+    if (task->wait.share)
         buffer_wait_cancel(&task->wait);
     if (task->spare)
         buffer_give(task->spare);
@@ -42,19 +42,19 @@ static void spare_forget(struct task *task)
 enum verdict dataout_room(struct connection *connection, struct task *task,
         uint32_t offset, uint32_t size)
 {
-    struct buffer_pool *pool = connection->hall->buffers;
+    struct buffer_share *share = &connection->session->share;
 
     if (size > BUFFER_LARGE)
         size = BUFFER_LARGE;
     spare_forget(task); /* what comes now may be more than the unit wants */
     task->in_at = offset;
     task->in_length = 0;
-    task->in = buffer_take(pool, size);
+    task->in = buffer_take(share, size);
     if (task->in)
         return TAKE;
     connection->in.state = RECEIVE_BUFFER_WAIT;
     task->wait.ready = on_room;
-    buffer_wait_start(pool, &task->wait, size);
+    buffer_wait_start(share, &task->wait, size);
     return LATER;
 }
 
@@ -63,12 +63,27 @@ static void late_add(struct session *session, uint32_t ttt)
     session->late[session->late_next++ % LATE] = ttt;
 }
 
-static bool late_is(const struct session *session, uint32_t ttt)
+static void gone_add(struct session *session, uint32_t itt)
 {
-    for (unsigned i = 0; ttt != PDU_NO_TAG && i < LATE; i++)
-        if (session->late[i] == ttt)
+    session->gone[session->gone_next++ % TASKS] = itt;
+}
+
+static bool tag_is_in(const uint32_t *tags, unsigned count, uint32_t tag)
+{
+    for (unsigned i = 0; tag != PDU_NO_TAG && i < count; i++)
+        if (tags[i] == tag)
             return true;
     return false;
+}
+
+/* Of a command that was aborted? Who aborted it may go on sending, or not (RFC 7143 4.2.3.3
+   lets it go on with what was asked for; nobody need send what is of no use). */
+static bool is_late(const struct session *session, const uint8_t *header)
+{
+    uint32_t ttt = pdu_ttt(header);
+
+    return ttt == PDU_NO_TAG ? tag_is_in(session->gone, TASKS, pdu_itt(header))
+                             : tag_is_in(session->late, LATE, ttt);
 }
 
 /* The connection may stand still for a buffer that nobody wants any more. */
@@ -92,6 +107,9 @@ void dataout_forget(struct task *task)
     task->in = NULL;
     for (unsigned i = 0; i < task->r2ts; i++)
         late_add(task->session, task->r2t[i].ttt);
+    if (task->unsolicited && task->quiet)
+        gone_add(task->session, task->itt);
+    task->unsolicited &= !task->quiet;
     task->r2ts = 0;
     task->jobs &= (uint8_t)~JOB_R2T;
     task->want_length = 0;
@@ -110,16 +128,16 @@ static void on_wanted(struct buffer_wait *wait, struct buffer *buffer)
 /* A buffer of @size bytes, now or by a later call of dataout_check(). */
 static struct buffer *spare_take(struct task *task, uint32_t size)
 {
-    struct buffer_pool *pool = connection_of(task)->hall->buffers;
+    struct buffer_share *share = &task->session->share;
     struct buffer *buffer = task->spare;
 
     task->spare = NULL;
-    if (buffer || task->wait.pool)
+    if (buffer || task->wait.share)
         return buffer;
-    buffer = buffer_take(pool, size);
+    buffer = buffer_take(share, size);
     if (!buffer) {
         task->wait.ready = on_wanted;
-        buffer_wait_start(pool, &task->wait, size);
+        buffer_wait_start(share, &task->wait, size);
     }
     return buffer;
 }
@@ -222,7 +240,7 @@ void dataout_want(struct task *task, uint32_t offset, uint32_t length)
     task_state_set(task, TASK_WANTING);
     task->want_at = offset;
     task->want_length = length;
-    task->owed = loop_now(connection_of(task)->hall->loop);
+    task->asked = false;
     dataout_check(task);
 }
 
@@ -267,9 +285,7 @@ static const char *judge_unsolicited(const struct task *task, const uint8_t *hea
 
 static enum verdict strange(struct connection *connection)
 {
-    uint32_t ttt = pdu_ttt(connection->in.header);
-
-    if (!late_is(connection->session, ttt))
+    if (!is_late(connection->session, connection->in.header))
         session_reject(connection, connection->in.header, PDU_REJECT_INVALID_FIELD);
     return TAKE; /* and its data goes nowhere */
 }
@@ -320,7 +336,6 @@ void dataout_payload(struct connection *connection, bool damaged)
 
     if (!task)
         return;
-    task->owed = loop_now(connection->hall->loop);
     if (!in->sink && task->in)
         task->in_length += in->length;
     if (pdu_ttt(in->header) != PDU_NO_TAG) {
@@ -339,11 +354,26 @@ void dataout_payload(struct connection *connection, bool damaged)
         dataout_check(task);
 }
 
-void dataout_tick(struct task *task, struct instant now)
+void dataout_owed(struct task *task)
 {
     struct connection *connection = connection_of(task);
 
+    task->owed = loop_now(connection->hall->loop);
+    task->owed_moved = connection->moved;
+    task->owed_deaf = connection->in.deaf_ms;
+}
+
+/* What else moves on the connection may stand before it, on a slow link for long; but no more
+   than all the data that a session can have under way, in both directions. While we do not
+   listen nothing can come. */
+void dataout_tick(struct task *task, struct instant now)
+{
+    struct connection *connection = connection_of(task);
+    uint64_t moved = min_u64(connection->moved - task->owed_moved, MOVED_MOST);
+    uint64_t deaf = connection->in.deaf_ms - task->owed_deaf;
+    uint64_t patience = connection->target->stuck_ms + moved * 1000 / MOVE_RATE + deaf;
+
     if ((task->unsolicited || task->r2ts > 0) && !connection->in.paused &&
-            instant_ms_until(task->owed, now) >= STUCK_MS)
+            instant_ms_until(task->owed, now) >= patience)
         connection_drop(connection, "data that is owed does not come");
 }

@@ -169,6 +169,9 @@ static void make_r2t(struct task *task)
         .offset = task->asked_to,
         .length = length };
     task->asked_to += length;
+    if (!task->asked)
+        dataout_owed(task);
+    task->asked = true;
     frame_numbers(frame, session, false);
     be64_put(frame->header + 8, task->lun);
     be32_put(frame->header + 16, task->itt);

@@ -38,7 +38,7 @@ static void progress_tick(struct connection *connection, struct instant now)
         if (in->length - in->left < due)
             connection_drop(connection, "a PDU comes too slowly");
     } else if (in->end > in->begin && !in->paused &&
-            instant_ms_until(connection->heard, now) >= STUCK_MS) {
+            instant_ms_until(connection->heard, now) >= connection->target->stuck_ms) {
         connection_drop(connection, "a PDU breaks off");
     }
 }
@@ -52,14 +52,15 @@ static void room_tick(struct connection *connection, struct instant now)
         return;
     if (in->began == in->task && in->task->opcode == PDU_SCSI_COMMAND && ms >= FULL_MS)
         command_refuse_full(connection);
-    else if (ms >= STUCK_MS)
+    else if (ms >= connection->target->stuck_ms)
         connection_drop(connection, "no buffer for what it sends");
 }
 
 static void output_tick(struct connection *connection, struct instant now)
 {
     if (connection->out.blocked &&
-            instant_ms_until(connection->out.stuck, now) >= STUCK_MS)
+            instant_ms_until(connection->out.stuck, now) >=
+                    connection->target->stuck_ms)
         connection_drop(connection, "it does not take its answers");
 }
 

@@ -40,12 +40,14 @@ enum {
     IMMEDIATES = 8, /* immediate ones beside them */
     TASKS = CREDITS + IMMEDIATES,
     R2TS = 8, /* outstanding of one task at most */
-    LATE = 64, /* transfer tags of aborted tasks that a session remembers */
+    LATE = TASKS * R2TS, /* transfer tags of aborted tasks that a session remembers */
     NOTICES = 8, /* PDUs that answer no task: Reject, NOP-In, async message */
     FRAMES = 64, /* PDUs made and not wholly sent */
     RECEIVE_BUFFER = 64 << 10, /* bytes */
     TICK_MS = 250, /* how often deadlines are looked at */
     STUCK_MS = 30 * 1000, /* of a PDU, of owed data, of a hole, of our output */
+    MOVE_RATE = 32 << 10, /* bytes a second; what moves faster is not stuck */
+    MOVED_MOST = 16 << 20, /* bytes that may come or leave before data that is owed */
     FULL_MS = 1000, /* an immediate command waits for a buffer, then TASK SET FULL */
     BODY_RATE = 64 << 10, /* bytes a second of a PDU's data, after the first second */
     LINGER_MS = 2000, /* for a peer to hear our last words */
@@ -118,7 +120,9 @@ struct task {
     uint32_t asked_to; /* offset up to which R2T was sent */
     struct r2t r2t[R2TS]; /* in order; the first gets data */
     uint8_t r2ts;
-    struct instant owed; /* when data last came that is owed */
+    bool asked; /* for what is wanted now: R2T was sent */
+    struct instant owed; /* since when data is */
+    uint64_t owed_moved, owed_deaf; /* of the connection, then */
 
     /* task management, text, logout */
     struct scsi_reset_wait reset;
@@ -150,6 +154,7 @@ struct session {
     struct connection *connection;
     struct export *export; /* NULL: discovery */
     struct scsi_nexus nexus;
+    struct buffer_share share; /* of its hall's buffers */
     bool nexus_open;
     struct login_result terms; /* names and what was agreed */
     struct roster_entry *entry;
@@ -167,7 +172,9 @@ struct session {
     struct task *free;
     uint32_t tags; /* R2T counter */
     uint32_t late[LATE];
-    unsigned late_next;
+    uint32_t gone
+            [TASKS]; /* tags of aborted ones that unsolicited data may still come for */
+    unsigned late_next, gone_next;
     uint32_t ping; /* TTT of the NOP-In that is out, PDU_NO_TAG: none */
     uint32_t pings;
     struct question question;
@@ -201,6 +208,8 @@ struct receive {
     uint32_t crc;
     struct instant since; /* the PDU's data began */
     bool paused; /* the watch is off for want of room */
+    struct instant paused_at;
+    uint64_t deaf_ms; /* of the pauses that are over */
     unsigned pdus; /* begun since the last bytes came */
     unsigned left_alone; /* flushes until it is read without being told to */
     unsigned misses; /* such reads that brought nothing, in a row */
@@ -228,7 +237,7 @@ struct send {
     unsigned notice_first, notice_count, notice_made;
     struct loop_task flush;
     bool blocked; /* the socket is full */
-    struct instant stuck; /* since when */
+    struct instant stuck; /* since when, had all that left since come at MOVE_RATE */
 };
 
 /* The part of a connection that ends with the login. */
@@ -264,6 +273,7 @@ struct connection {
     struct receive in;
     struct send out;
     struct instant heard, pinged, closing; /* last byte; NOP-In; end of patience */
+    uint64_t moved; /* bytes in and out */
     bool header_digest, data_digest;
 };
 
@@ -358,7 +368,7 @@ struct portal {
 
 struct iscsi_target {
     char prefix[SCSI_NAME_MAX];
-    unsigned ping_ms;
+    unsigned ping_ms, stuck_ms;
     struct hall *halls;
     size_t hall_count;
     struct portal portals[PORTALS_MAX];
@@ -563,6 +573,8 @@ enum verdict dataout_room(struct connection *connection, struct task *task,
 void dataout_want(struct task *task, uint32_t offset, uint32_t length);
 void dataout_check(struct task *task); /* is what was wanted there? */
 void dataout_forget(struct task *task);
+/** Unsolicited data follows, or R2T was made: data is owed from now on. */
+void dataout_owed(struct task *task);
 void dataout_tick(struct task *task, struct instant now);
 
 /* -- management.c ------------------------------------------------------------------------ */

@@ -32,6 +32,17 @@ static void answer(struct task *task, enum response response)
 
 /* -- one task ------------------------------------------------------------------------------ */
 
+/* It is not answered, nor is its data waited for. What is held keeps its place in the order
+   of command numbers. */
+static void silence(struct task *task)
+{
+    task->quiet = true;
+    if (task->state == TASK_OVER)
+        task_free(task);
+    else
+        dataout_forget(task);
+}
+
 /* RFC 7143 11.6.1: a tag that we do not know may be of a command that is lost on its way. */
 static void abort_unknown(struct task *task)
 {
@@ -51,7 +62,7 @@ static void abort_task(struct task *task)
         return;
     }
     if (victim->state == TASK_HELD || victim->state == TASK_OVER) {
-        victim->quiet = true;
+        silence(victim);
         answer(task, COMPLETE);
         return;
     }
@@ -89,7 +100,7 @@ static void others_silence(struct task *task)
                 (other->state == TASK_OVER ||
                         (other->state == TASK_HELD &&
                                 serial_compare(other->cmdsn, task->cmdsn) < 0)))
-            other->quiet = true;
+            silence(other);
     }
 }
 

@@ -100,7 +100,7 @@ static const char *answer_make(struct task *task)
     int length;
 
     if (!question->buffer)
-        question->buffer = buffer_take(session->connection->hall->buffers, size);
+        question->buffer = buffer_take(&session->share, size);
     if (!question->buffer)
         return "no buffer";
     length = login_text(task->in ? task->in->bytes : NULL, task->in_length,

@@ -325,7 +325,7 @@ static void task_reset(struct scsi_task *task)
     task->data_length = task->sent = 0;
     task->transfer = task->at = task->end = task->loose = 0;
     task->line = NULL;
-    task->wait.pool = NULL;
+    task->wait.share = NULL;
     task->resume = NULL;
     task->later.queued = false;
     task->request.task.queued = false;

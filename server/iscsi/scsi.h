@@ -76,6 +76,7 @@ struct scsi_nexus {
     char initiator
             [SCSI_NAME_MAX]; /* port name is initiator + ISID (RFC 7143 4.2.7.1) */
     uint8_t isid[6];
+    struct buffer_share *share; /* of the unit's buffers, NULL: their common one */
     /* the unit's */
     struct scsi_ua {
         uint8_t asc, ascq;

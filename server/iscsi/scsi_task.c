@@ -120,18 +120,20 @@ static void buffer_ready(struct buffer_wait *wait, struct buffer *buffer)
 
 void task_take(struct scsi_task *task, size_t size, void (*resume)(struct scsi_task *))
 {
-    struct buffer_pool *buffers = task_unit(task)->buffers;
+    struct buffer_share *share = task->nexus->share;
 
     check(!task->buffer);
+    if (!share)
+        share = buffer_common(task_unit(task)->buffers);
     task->resume = resume;
-    task->buffer = buffer_take(buffers, size);
+    task->buffer = buffer_take(share, size);
     if (task->buffer) {
         resume(task);
         return;
     }
     task->state = TASK_BUFFER;
     task->wait.ready = buffer_ready;
-    buffer_wait_start(buffers, &task->wait, size);
+    buffer_wait_start(share, &task->wait, size);
 }
 
 void task_drop_buffer(struct scsi_task *task)

@@ -172,6 +172,18 @@ static void send_unblock(struct connection *connection)
     connection_watch(connection);
 }
 
+/* Who takes a byte now and then keeps its answers, and others' buffers, for ever: time is
+   given for the bytes that it takes. */
+static void patience_renew(struct connection *connection, size_t sent)
+{
+    struct instant now = loop_now(connection->hall->loop);
+    struct instant *stuck = &connection->out.stuck;
+
+    *stuck = instant_add_ms(*stuck, sent * 1000 / MOVE_RATE);
+    if (instant_reached(*stuck, now))
+        *stuck = now;
+}
+
 /* send() for the one piece that most turns of a single command have: the kernel need not
    fetch what a message is made of. */
 static ssize_t iovecs_send(int fd, struct iovec *iov, int count)
@@ -199,7 +211,9 @@ static bool frames_send(struct connection *connection)
     }
     if (sent > 0) {
         bool whole = (size_t)sent == iovecs_length(iov, count);
-        connection->out.stuck = loop_now(connection->hall->loop);
+        connection->moved += (size_t)sent;
+        if (connection->out.blocked)
+            patience_renew(connection, (size_t)sent);
         frames_sent(connection, (size_t)sent);
         if (whole)
             return true;

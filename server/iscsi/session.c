@@ -55,6 +55,7 @@ static void task_clear(struct task *task)
     task->unsolicited = task->damaged = task->quiet = task->is_wrong_lun = false;
     task->unsolicited_datasn = task->unsolicited_at = task->asked_to = 0;
     task->r2ts = 0;
+    task->asked = false;
     task->aborter = NULL;
     task->function = task->response = 0;
 }
@@ -320,6 +321,7 @@ struct session *session_create(
     session->statsn = result->statsn;
     session->ping = session->question.ttt = PDU_NO_TAG;
     memset(session->late, 0xff, sizeof session->late);
+    memset(session->gone, 0xff, sizeof session->gone);
     for (unsigned i = TASKS; i-- > 0;) {
         struct task *task = &session->tasks[i];
         session->itt[i] = PDU_NO_TAG;
@@ -337,6 +339,7 @@ void session_begin(struct session *session)
 {
     if (!session->export)
         return;
+    session->nexus.share = &session->share;
     memcpy(session->nexus.initiator, session->terms.initiator, SCSI_NAME_MAX);
     memcpy(session->nexus.isid, session->terms.isid, sizeof session->nexus.isid);
     scsi_nexus_open(session->export->unit, &session->nexus);
@@ -399,6 +402,7 @@ void session_destroy(struct session *session)
 {
     check(session->busy == 0);
     question_forget(session);
+    buffer_share_close(&session->share);
     if (session->nexus_open)
         scsi_nexus_close(&session->nexus);
     roster_leave(session);
@@ -409,7 +413,8 @@ void session_tick(struct session *session, struct instant now)
 {
     struct connection *connection = session->connection;
 
-    if (session->arrived && instant_ms_until(session->hole, now) >= STUCK_MS) {
+    if (session->arrived &&
+            instant_ms_until(session->hole, now) >= connection->target->stuck_ms) {
         connection_drop(connection, "a hole in the command numbers");
         return;
     }

@@ -16,6 +16,7 @@
 
 enum {
     BUFFER_BYTES = 128 << 20,
+    HALL_BYTES = 32 << 20, /* of a loop at least */
     PING_MS = 15 * 1000,
     GRACE_MS = 1000, /* for sessions to log out when their export ends, at most */
     STOP_MS = 60 * 1000, /* devices end within their own deadlines */
@@ -48,15 +49,25 @@ static void target_free(struct iscsi_target *target)
     free(target);
 }
 
+/* Of many loops each still has room for what a few sessions can have under way. */
+static size_t hall_bytes(const struct iscsi_target_options *options)
+{
+    size_t bytes = BUFFER_BYTES / options->loop_count;
+
+    if (options->buffer_bytes)
+        return options->buffer_bytes / options->loop_count;
+    return bytes > HALL_BYTES ? bytes : HALL_BYTES;
+}
+
 static struct iscsi_target *target_allocate(const struct iscsi_target_options *options)
 {
     struct iscsi_target *target = calloc(1, sizeof *target);
-    size_t bytes = options->buffer_bytes ? options->buffer_bytes : BUFFER_BYTES;
     pthread_condattr_t attributes;
 
     if (!target)
         return NULL;
     (void)snprintf(target->prefix, sizeof target->prefix, "%s", options->prefix);
+    target->stuck_ms = options->stuck_ms ? options->stuck_ms : STUCK_MS;
     target->ping_ms = options->ping_ms ? options->ping_ms : PING_MS;
     pthread_mutex_init(&target->lock, NULL);
     pthread_condattr_init(&attributes);
@@ -67,7 +78,7 @@ static struct iscsi_target *target_allocate(const struct iscsi_target_options *o
     while (target->halls && target->hall_count < options->loop_count) {
         struct hall *hall = &target->halls[target->hall_count];
         if (!hall_start(hall, target, options->loops[target->hall_count],
-                    bytes / options->loop_count))
+                    hall_bytes(options)))
             break;
         target->hall_count++;
     }

@@ -27,8 +27,9 @@ struct iscsi_target_options {
     const struct sockaddr_storage *portals; /* port 0 picks one */
     size_t portal_count;
     const char *prefix; /* of target names: PREFIX:ID */
-    size_t buffer_bytes; /* of all loops together; 0: 128 MiB */
+    size_t buffer_bytes; /* of all loops together; 0: 128 MiB, and at least 32 a loop */
     unsigned ping_ms; /* silence before NOP-In, and until the drop; 0: 15 s */
+    unsigned stuck_ms; /* patience with a peer whose bytes do not move; 0: 30 s */
 };
 
 /** Listens. Owned by the caller, iscsi_target_destroy(). NULL with @fault (-EADDRINUSE...). */

@@ -132,7 +132,8 @@ static void want_ready(struct buffer_wait *wait, struct buffer *buffer)
 
 static void want_answer(struct slot *slot)
 {
-    struct buffer *buffer = buffer_take(slot->script->buffers, slot->want_length);
+    struct buffer *buffer =
+            buffer_take(buffer_common(slot->script->buffers), slot->want_length);
 
     slot->wanting = false;
     if (buffer) {
@@ -140,7 +141,8 @@ static void want_answer(struct slot *slot)
         return;
     }
     slot->wait.ready = want_ready;
-    buffer_wait_start(slot->script->buffers, &slot->wait, slot->want_length);
+    buffer_wait_start(
+            buffer_common(slot->script->buffers), &slot->wait, slot->want_length);
 }
 
 static void on_want(struct scsi_task *task, uint32_t offset, uint32_t length)
@@ -243,7 +245,7 @@ static void command_start(struct script *script, struct slot *slot, bool wrong_l
     memset(slot, 0xa5, sizeof *slot);
     slot->script = script;
     slot->wanting = slot->sending = false;
-    slot->wait.pool = NULL;
+    slot->wait.share = NULL;
     slot->live = true;
     task->ops = &transport;
     task->nexus = &script->nexus[how >> 2 & 1];

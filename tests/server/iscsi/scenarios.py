@@ -7,7 +7,7 @@ The rig (target_rig.c) that serves the target answers lines on standard output: 
 "held 0 N", "let 0", "sessions 0 [N]", "crowd 0 N" (waits until so many sessions and
 connections are there, says how many), "more 0 N" (exports), "withdraw 0 MS", "publish 0",
 "change 0 NAME [MS|no]", "secret 1 SECRET", "stand 1" (its loop does nothing more), "go 1",
-"descriptors 0 no|again" (that could be opened).
+"descriptors 0 no|again" (that could be opened), "idle 0" (what its loop had to do is done).
 """
 import os
 import random
@@ -384,6 +384,108 @@ def abort_while_wanting():
     assert session.expect(TMF_RESPONSE, tmf["itt"]).response == 0
     session.send(session.data_out(pdu["itt"], r2t["ttt"], 0, 0, b"l" * 8192))
     session.write(0, noise(8192), immediate=0)
+
+
+def aborted_and_never_fed():
+    """Of a command that was aborted no data is owed any more, wherever it stood: in the unit, at
+    its end, or behind a hole. What comes all the same is let go."""
+    session = enter(InitialR2T="No", ImmediateData="Yes")
+    other = enter(name=named("other"))
+    for function in (1, 2, 5):
+        begun = session.write_pdu(0, 64, b"x" * 512, final=False)
+        failed = session.write_pdu(0x7FFFFFFF, 16, b"x" * 512, final=False)
+        session.send(begun, failed)
+        for pdu in (begun, failed):
+            tmf = session.tmf(function, pdu["itt"] if function == 1 else NO_TAG, pdu["cmdsn"])
+            session.send(tmf)
+            assert session.expect(TMF_RESPONSE, tmf["itt"]).response == 0
+        time.sleep(1.5)
+        session.send(session.data_out(begun["itt"], NO_TAG, 0, 512, b"x" * 512, True))
+        session.send(session.data_out(failed["itt"], NO_TAG, 0, 512, b"x" * 512, False))
+        session.test_unit_ready().read(0, 1)
+        other.test_unit_ready()
+    filler = session.nop(immediate=False)
+    held = session.write_pdu(0, 64, b"x" * 512, final=False)
+    session.send(held)
+    tmf = session.tmf(1, held["itt"], held["cmdsn"])
+    session.send(tmf)
+    assert session.expect(TMF_RESPONSE, tmf["itt"]).response == 0
+    session.send(filler)
+    session.expect(NOP_IN, filler["itt"])
+    session.send(session.data_out(held["itt"], NO_TAG, 0, 512, b"x" * 512, True))
+    session.read(0, 1)
+    healthy()
+
+
+def slow_link():
+    """What is owed last may come as late as all the rest takes."""
+    session = enter(ImmediateData="No", InitialR2T="Yes")
+    payload = noise(262144)
+    pdus = [session.write_pdu(0, 512) for _ in range(8)]
+    session.send(*pdus)
+    r2ts = [session.expect(R2T) for _ in pdus]
+    for r2t in r2ts[:-1]:
+        session.send(*session.burst(r2t["itt"], r2t, payload))
+        assert session.expect(RESPONSE, r2t["itt"]).status == 0
+    time.sleep(2)  # of which each MiB has paid for 32 s
+    session.send(*session.burst(r2ts[-1]["itt"], r2ts[-1], payload))
+    assert session.expect(RESPONSE, r2ts[-1]["itt"]).status == 0
+    assert session.read(0, 512) == payload
+
+
+def owed_in_drops():
+    """One that sends what it owes a few bytes at a time is not waited for."""
+    session = enter(ImmediateData="No", InitialR2T="Yes")
+    pdu = session.write_pdu(0, 512)
+    session.send(pdu)
+    r2t = session.expect(R2T, pdu["itt"])
+    for n in range(100):
+        try:
+            session.send(session.data_out(pdu["itt"], r2t["ttt"], n, n * 4, b"drop", False))
+        except Closed:
+            break
+        time.sleep(0.1)
+    else:
+        raise AssertionError("it may go on for ever")
+    healthy()
+
+
+def taken_in_drops():
+    """One that takes its answers a few bytes at a time does not keep them for ever."""
+    session = enter()
+    session.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    session.send(*[session.read_pdu(0, 16384) for _ in range(8)])
+    for _ in range(100):
+        session.sock.recv(4096)
+        if ask("sessions 0") == 0:
+            break
+        time.sleep(0.2)
+    else:
+        raise AssertionError("it may go on for ever")
+    healthy()
+
+
+def slow_readers():
+    """They ask for more than there are buffers and take nothing: others are served, large and
+    small, and nobody is sent away for it."""
+    lazy = [enter(name=named("lazy")) for _ in range(4)]
+    for session in lazy:
+        session.send(*[session.read_pdu(0, 512) for _ in range(32)])
+        session.send(session.write_pdu(0, 512))
+    for _ in range(20):
+        healthy()
+    host = enter(name=named("host"))
+    payload = noise(262144)
+    for _ in range(20):
+        host.write(0, payload)
+        assert host.read(0, 512) == payload
+    assert ask("sessions 0") == 5, "somebody was sent away"
+    for session in lazy:
+        got = 0
+        while got < 32:
+            pdu = session.receive()
+            got += pdu.opcode == DATA_IN and pdu.flags & 1
+    host.read(0, 1)
 
 
 def abort_strangers():
@@ -955,6 +1057,20 @@ def half_open():
     healthy()
 
 
+def one_at_a_time():
+    session = enter()
+    for _ in range(300):
+        session.read(0, 8)
+
+
+def one_in_a_while():
+    """Asks when the loop has nothing more to do."""
+    session = enter()
+    for _ in range(300):
+        session.read(0, 8)
+        ask("idle 0")
+
+
 def does_not_read():
     """A peer that asks for much and reads nothing holds no more than its window."""
     lazy = enter(name="iqn.2026-11.org.replicad:lazy")
@@ -1042,6 +1158,24 @@ def starved_between_pieces():
     serve(owed, payload)
     assert first.read(0, 512) == payload and first.read(1024, 512) == payload
     healthy()
+
+
+def starved_by_first_bursts():
+    """Commands that came with all their data, of which the device takes a part at a time: each
+    goes on with the buffer that it has."""
+    session = enter(InitialR2T="No", FirstBurstLength="262144")
+    payload = noise(262144)
+    for _ in range(2):
+        pdus = [session.write_pdu(0, 512, payload) for _ in range(20)]
+        session.send(*pdus)
+        for _ in pdus:
+            assert session.expect(RESPONSE).status in (0, 0x28)
+        assert session.read(0, 512) == payload
+    rest = session.write_pdu(100, 1024, payload[:100 * 512], final=False)
+    session.send(rest, session.data_out(rest["itt"], NO_TAG, 0, 100 * 512,
+                                        payload[100 * 512:], True))
+    assert session.feed(rest["itt"], payload * 2).status == 0
+    assert session.read(100, 1024) == payload * 2
 
 
 def aborted_without_a_buffer():

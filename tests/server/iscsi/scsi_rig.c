@@ -205,11 +205,13 @@ void rig_answer_want(struct rig_task *own)
     if (own->lose_want) {
         own->wanting = false;
         scsi_data_arrived(&own->task, NULL);
-    } else if ((buffer = buffer_take(own->rig->buffers, own->want_length))) {
+    } else if ((buffer = buffer_take(
+                        buffer_common(own->rig->buffers), own->want_length))) {
         want_filled(own, buffer);
     } else {
         own->wait.ready = want_ready;
-        buffer_wait_start(own->rig->buffers, &own->wait, own->want_length);
+        buffer_wait_start(
+                buffer_common(own->rig->buffers), &own->wait, own->want_length);
     }
 }
 

@@ -330,7 +330,8 @@ struct rig *rig_start(const struct rig_options *options)
                     .portal_count = 2,
                     .prefix = "iqn.2026-11.org.replicad",
                     .buffer_bytes = options ? options->buffer_bytes : 0,
-                    .ping_ms = options ? options->ping_ms : 0 },
+                    .ping_ms = options ? options->ping_ms : 0,
+                    .stuck_ms = options ? options->stuck_ms : 0 },
             &fault);
     if (!rig->target)
         fail(fault.why);
@@ -389,6 +390,23 @@ void rig_stand_still(struct rig *rig, unsigned index)
 void rig_go_on(struct rig *rig)
 {
     (void)sem_post(&rig->stand.ends);
+}
+
+static sem_t idle;
+
+static void idle_run(struct loop_task *task)
+{
+    (void)task;
+    (void)sem_post(&idle);
+}
+
+static void loop_idle(struct loop *loop)
+{
+    static struct loop_task task = { .run = idle_run };
+
+    loop_post(loop, &task);
+    while (sem_wait(&idle) < 0)
+        ;
 }
 
 void rig_stop(struct rig *rig)
@@ -602,6 +620,10 @@ static int serve_line(struct rig *rig, const char *line)
     }
     if (strcmp(word, "stand") == 0) {
         rig_stand_still(rig, what.loop);
+        return 0;
+    }
+    if (strcmp(word, "idle") == 0) { /* what it did before this came to it is done */
+        loop_idle(rig->loops[what.loop]);
         return 0;
     }
     if (strcmp(word, "go") == 0) {

@@ -35,7 +35,7 @@ struct rig {
 };
 
 struct rig_options {
-    unsigned ping_ms;
+    unsigned ping_ms, stuck_ms;
     size_t buffer_bytes;
     uint32_t max_transfer; /* of the devices; 0: what memory takes */
 };

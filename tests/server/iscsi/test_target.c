@@ -61,6 +61,38 @@ Test(iscsi_target, pings)
     rig_play("scenarios", "pings", &(struct rig_options){ .ping_ms = 300 });
 }
 
+/* -- peers whose bytes do not come, or go ----------------------------------------------------- */
+
+static const struct rig_options impatient = { .stuck_ms = 1000 };
+
+Test(iscsi_target, aborted_and_never_fed)
+{
+    rig_play("scenarios", "aborted_and_never_fed", &impatient);
+}
+
+Test(iscsi_target, slow_link)
+{
+    rig_play("scenarios", "slow_link", &impatient);
+}
+
+Test(iscsi_target, owed_in_drops)
+{
+    rig_play("scenarios", "owed_in_drops", &impatient);
+}
+
+Test(iscsi_target, taken_in_drops)
+{
+    rig_play("scenarios", "taken_in_drops", &impatient);
+}
+
+/* -- few buffers ----------------------------------------------------------------------------- */
+
+Test(iscsi_target, slow_readers)
+{
+    rig_play("scenarios", "slow_readers",
+            &(struct rig_options){ .buffer_bytes = 16u << 20 });
+}
+
 Test(iscsi_target, starved)
 {
     rig_play("scenarios", "starved", &(struct rig_options){ .buffer_bytes = 2u << 20 });
