@@ -319,6 +319,8 @@ void buffer_give(struct buffer *buffer)
 {
     struct buffer_pool *pool = buffer->pool;
 
+    if (!pool)
+        return;
     check(buffer->share->held >= buffer->size);
     share_hold(buffer->share, buffer->share->held - buffer->size);
     if (buffer->size == BUFFER_LARGE)

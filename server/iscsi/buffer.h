@@ -79,7 +79,8 @@ void buffer_wait_start(
         struct buffer_share *share, struct buffer_wait *wait, size_t size);
 void buffer_wait_cancel(struct buffer_wait *wait);
 
-/** Back to its pool; serves who waits, from inside. */
+/** Back to its pool; serves who waits, from inside. One without a pool is a part of another,
+    which its holder keeps: nothing happens. */
 void buffer_give(struct buffer *buffer);
 
 #endif

@@ -142,18 +142,13 @@ static struct buffer *spare_take(struct task *task, uint32_t size)
     return buffer;
 }
 
-/* What lies before the wanted bytes is of no use any more. */
-static void prefix_drop(struct task *task)
+/* The bytes that are there of what is wanted. What lies before them was written already. */
+static uint32_t rest_of(const struct task *task)
 {
-    uint32_t skip = task->want_at - task->in_at;
+    uint32_t end = task->in_at + task->in_length;
 
-    if (skip == 0)
-        return;
-    check(task->want_at > task->in_at); /* a unit never goes back */
-    skip = skip < task->in_length ? skip : task->in_length;
-    memmove(task->in->bytes, task->in->bytes + skip, task->in_length - skip);
-    task->in_length -= skip;
-    task->in_at = task->want_at;
+    check(task->want_at >= task->in_at && task->want_at <= end); /* in order, no gaps */
+    return end - task->want_at;
 }
 
 static void deliver(struct task *task, struct buffer *buffer)
@@ -163,19 +158,15 @@ static void deliver(struct task *task, struct buffer *buffer)
     scsi_data_arrived(&task->scsi, buffer);
 }
 
-/* The first burst may hold more than is wanted now: the rest stays for the next time. */
+/* The first burst may hold more than is wanted now: the rest stays where it is, and so do we
+   keep the buffer. One who holds a buffer never needs another one, or all might wait. */
 static void deliver_part(struct task *task)
 {
-    struct buffer *part = spare_take(task, task->want_length);
+    uint32_t skip = task->want_at - task->in_at;
 
-    if (!part)
-        return;
-    memcpy(part->bytes, task->in->bytes, task->want_length);
-    memmove(task->in->bytes, task->in->bytes + task->want_length,
-            task->in_length - task->want_length);
-    task->in_at += task->want_length;
-    task->in_length -= task->want_length;
-    deliver(task, part);
+    task->loan = (struct buffer){ .bytes = task->in->bytes + skip,
+        .size = task->in->size - skip };
+    deliver(task, &task->loan);
 }
 
 static void deliver_all(struct task *task)
@@ -188,11 +179,24 @@ static void deliver_all(struct task *task)
     deliver(task, buffer);
 }
 
+/* Has @task->in room for what is wanted, behind what is of no use any more? */
+static bool room_make(struct task *task)
+{
+    uint32_t rest = rest_of(task), skip = task->want_at - task->in_at;
+
+    if (rest == 0 || task->in->size - skip < task->want_length) {
+        memmove(task->in->bytes, task->in->bytes + skip, rest);
+        task->in_at = task->want_at;
+        task->in_length = rest;
+    }
+    return task->in->size >= task->want_length;
+}
+
 static bool buffer_prepare(struct task *task)
 {
     struct buffer *buffer;
 
-    if (task->in && task->in->size >= task->want_length)
+    if (task->in && room_make(task))
         return true;
     buffer = spare_take(task, task->want_length);
     if (!buffer)
@@ -217,13 +221,11 @@ void dataout_check(struct task *task)
             deliver(task, NULL);
         return;
     }
-    if (task->in)
-        prefix_drop(task);
     if (!buffer_prepare(task))
         return;
-    if (task->in_length == task->want_length) {
+    if (task->in_length == task->want_length && task->in_at == task->want_at) {
         deliver_all(task);
-    } else if (task->in_length > task->want_length) {
+    } else if (rest_of(task) >= task->want_length) {
         deliver_part(task);
     } else if (!task->unsolicited) {
         if (task->r2ts == 0)

@@ -109,8 +109,9 @@ struct task {
     uint32_t pdus; /* Data-In or R2T made so far: DataSN, R2TSN, ExpDataSN */
     uint8_t sense[2 + SCSI_SENSE_MAX + 2];
 
-    /* data-out: @in holds [in_at, in_at + in_length) */
-    struct buffer *in, *spare;
+    /* data-out: @in holds [in_at, in_at + in_length), of which the unit has taken what is
+       before want_at; @loan is a part of it */
+    struct buffer *in, *spare, loan;
     uint32_t in_at, in_length;
     uint32_t want_at, want_length;
     struct buffer_wait wait;

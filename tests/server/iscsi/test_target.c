@@ -106,6 +106,11 @@ Test(iscsi_target, starved_between_pieces)
     rig_play("scenarios", "starved_between_pieces", &small_pieces);
 }
 
+Test(iscsi_target, starved_by_first_bursts)
+{
+    rig_play("scenarios", "starved_by_first_bursts", &small_pieces);
+}
+
 Test(iscsi_target, aborted_without_a_buffer)
 {
     rig_play("scenarios", "aborted_without_a_buffer", &small_pieces);
