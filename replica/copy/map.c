@@ -15,7 +15,7 @@ void map_init(struct map *map, struct block_device *device, bool on, uint64_t un
     map->asking = false;
     map->until = 0;
     map->unit = unit;
-    map->at = map->count = 0;
+    map->at = map->count = map->scant = 0;
     map->answered = answered;
 }
 
@@ -33,6 +33,26 @@ static uint64_t vet(const struct block_request *request)
     return at;
 }
 
+/* Some far sides tell one run at a time, however short: nothing may begin before the next
+   answer, and what begins is as short as that run. */
+static bool is_scant(const struct map *map)
+{
+    uint64_t told = map->until - map->request.offset;
+
+    return told < MAP_SCANT && told < map->request.length && map->count < MAP_FEW;
+}
+
+static void go_blind(struct map *map)
+{
+    uint64_t end = map->request.offset + map->request.length;
+    uint64_t length = min_u64(MAP_BLIND, end - map->until);
+
+    map->extents[map->count++] = (struct block_extent){
+        .offset = map->until, .length = length, .kind = BLOCK_EXTENT_DATA
+    };
+    map->until += length;
+}
+
 static void answer(struct block_request *request, int result)
 {
     struct map *map = container_of(request, struct map, request);
@@ -42,6 +62,9 @@ static void answer(struct block_request *request, int result)
         map->until = vet(request);
         map->at = 0;
         map->count = request->extents_count;
+        map->scant = is_scant(map) ? map->scant + 1 : 0;
+        if (map->scant >= MAP_PATIENCE)
+            go_blind(map);
     } else {
         map->on = false;
     }

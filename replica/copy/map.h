@@ -14,6 +14,11 @@
 
 enum {
     MAP_EXTENTS = 1024,
+    MAP_SCANT = 1
+            << 20, /* bytes: an answer about less, though more was asked, and with few */
+    MAP_FEW = 64, /* extents, takes as long as reading that would */
+    MAP_PATIENCE = 16, /* of them in a row: after each of the next ones */
+    MAP_BLIND = 64 << 20, /* bytes are taken for data unasked */
     MAP_HOLE_MIN = 64 << 10 /* bytes: a smaller hole is cheaper read than gone round */
 };
 
@@ -24,6 +29,7 @@ struct map {
     uint64_t until; /* bytes: the extents answer for all from the cursor up to here */
     uint64_t unit; /* bytes: zero runs are given in whole ones */
     unsigned at, count;
+    unsigned scant; /* answers in a row that told too little */
     struct block_extent extents[MAP_EXTENTS];
     struct block_request request;
     /** An answer came: @result 0, or why none did (then the map is off). */

@@ -263,6 +263,8 @@ static struct slot *slot_make(struct device *device, struct block_request *outer
         .extents = (struct block_extent *)(void *)slot->bytes,
         .extents_max = outer->extents_max,
         .done = inner_done };
+    if (outer->op == BLOCK_EXTENTS && device->nemesis->extents_most)
+        slot->inner.extents_max = device->nemesis->extents_most;
     if (outer->op == BLOCK_WRITE)
         gather(outer, slot->bytes);
     else if (outer->op == BLOCK_READ)

@@ -33,6 +33,7 @@ struct nemesis {
     bool only_late; /* nothing worse */
     unsigned flush_ms; /* flushes take up to so long: writes go on meanwhile */
     unsigned land_ms; /* what changes bytes takes up to so long to get there at all */
+    unsigned extents_most; /* that one answer tells; 0: any number */
     uint64_t counts[NEMESIS_KINDS];
     uint64_t reads, read_bytes; /* submitted */
     uint64_t errors; /* bits 1 << errno % 64 that were answered since it was cleared */

@@ -222,3 +222,30 @@ Test(limits, holes_cost_nothing)
     rig_expect_equal(&pace.rig);
     pace_finish(&pace);
 }
+
+/* One run of blocks an answer, however short: that is not asked for block by block, and the hole
+   behind it is found nevertheless. */
+Test(limits, a_map_of_little_answers_holds_nobody_up)
+{
+    enum { STRIPES = 2 * MIB, SIZE = 76 * MIB };
+    struct copy_options options = rig_options(COPY_FULL);
+    struct pace pace;
+    uint8_t *bytes;
+
+    pace_init(&pace, rig_seed(), SIZE);
+    pace.rig.source_caps |= BLOCK_CAN_EXTENTS;
+    pace.rig.exact = true;
+    pace.source.extents_most = 1;
+    bytes = memory_disk_bytes(pace.rig.source);
+    for (uint64_t at = 0; at < STRIPES; at += 1024)
+        memset(bytes + at, 0, 512);
+    memset(bytes + STRIPES, 0, SIZE - STRIPES);
+    memory_disk_settle(pace.rig.source);
+    memcpy(pace.rig.source_shadow, bytes, SIZE);
+    cr_assert(rig_copy(&pace.rig, &options) == 0);
+    cr_assert(pace.source.reads < 300, "%" PRIu64 " reads", pace.source.reads);
+    cr_assert(pace.source.read_bytes < 70 * MIB, "%" PRIu64 " bytes",
+            pace.source.read_bytes);
+    rig_expect_equal(&pace.rig);
+    pace_finish(&pace);
+}
