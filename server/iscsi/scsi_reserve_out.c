@@ -239,11 +239,12 @@ static enum out_verdict out_judge(struct scsi_task *task)
 
 /* -- from judgement to GOOD ------------------------------------------------------- */
 
+/* The turn is handed on: one that is aborted before it has begun hands it on as well. */
 void reserve_task_over(struct scsi_task *task)
 {
     struct scsi_unit *unit = task_unit(task);
 
-    unit->registering = NULL;
+    unit->registering = unit->register_line.first;
     (void)line_wake(&unit->register_line);
 }
 
@@ -354,7 +355,7 @@ static void out_begin(struct scsi_task *task)
     struct scsi_unit *unit = task_unit(task);
     enum out_verdict verdict;
 
-    if (unit->registering) {
+    if (unit->registering && unit->registering != task) {
         line_join(&unit->register_line, task, out_begin);
         return;
     }
