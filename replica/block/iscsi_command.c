@@ -22,6 +22,7 @@ static void start(struct initiator_command *command, uint8_t opcode, unsigned cd
     command->cdb_size = cdb_size;
     command->direction = direction;
     command->length = (uint32_t)length;
+    command->expected = 0;
     command->iovcnt = 0;
 }
 

@@ -49,6 +49,9 @@ struct initiator_command {
     unsigned cdb_size; /* 6, 10, 12 or 16 */
     enum initiator_direction direction;
     uint32_t length; /* bytes to transfer */
+    uint32_t
+            expected; /* the Expected Data Transfer Length of an IN command, where it is
+                          more: what comes beyond @length is left out */
     const struct iovec *iov;
     int iovcnt;
     void (*done)(struct initiator_command *);

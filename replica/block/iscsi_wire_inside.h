@@ -40,6 +40,12 @@ static inline bool serial_reached(uint32_t value, uint32_t mark)
     return (int32_t)(value - mark) >= 0;
 }
 
+/** Expected Data Transfer Length, RFC 7143 11.3.4. */
+static inline uint32_t expected_length(const struct initiator_command *command)
+{
+    return command->expected > command->length ? command->expected : command->length;
+}
+
 /* -- iscsi_wire.c ------------------------------------------------------------------ */
 
 void wire_list_add(struct wire_list *list, struct initiator_command *command);

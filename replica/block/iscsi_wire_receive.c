@@ -163,14 +163,15 @@ static void data_begin(struct wire *wire)
 {
     const uint8_t *header = wire->header;
     struct initiator_command *command = wire_command_of(wire, get_be32(header + 16));
-    uint32_t offset = get_be32(header + 40);
+    uint64_t end = (uint64_t)get_be32(header + 40) + wire->left;
 
-    if (!command || command->direction != INITIATOR_IN || offset > command->length ||
-            wire->left > command->length - offset)
+    if (!command || command->direction != INITIATOR_IN ||
+            end > expected_length(command))
         wire->lost = true;
-    else if (offset == command->moved || wire->left == 0)
+    else if (wire->left == 0 ||
+            (end - wire->left == command->moved && end <= command->length))
         wire->into = command;
-    /* Else something before it never came: it is no use, and the answer will be short. */
+    /* Else something before it never came, or nobody wants it: the answer will be short. */
 }
 
 static void pdu_begin(struct wire *wire, const uint8_t *header)

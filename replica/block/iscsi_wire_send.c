@@ -85,7 +85,7 @@ static void emit_command(struct wire *wire, struct initiator_command *command)
     header_length(header, (uint32_t)now);
     header_lun(wire, header);
     put_be32(header + 16, command->tag);
-    put_be32(header + 20, command->length);
+    put_be32(header + 20, expected_length(command));
     put_be32(header + 24, wire->cmd_sn++);
     put_be32(header + 28, wire->exp_stat_sn);
     memcpy(header + 32, command->cdb, command->cdb_size);

@@ -209,8 +209,11 @@ class Session:
         elif op == 0x12:
             self.inquiry(cdb, expected)
         elif op == 0x9E and cdb[1] & 0x1F == 0x10:
+            length = expected if action == "long" else 32
+            if action == "longer" and expected > 32:
+                length = expected + 4096
             self.data_in(struct.pack(">QIHB", disk.blocks - 1, disk.block_size, 0,
-                                     0xC0 * disk.thin).ljust(32, b"\0"), expected)
+                                     0xC0 * disk.thin).ljust(length, b"\0"), expected)
         elif op == 0x9E and cdb[1] & 0x1F == 0x12 and disk.thin:
             self.lba_status(lba, expected, action)
         elif op == 0x93 and disk.thin:

@@ -445,6 +445,26 @@ Test(hostile, attentions_at_the_login_are_eaten)
     scene_end(&scene);
 }
 
+/* The last question of an opening may be answered at length, and tells nothing new. */
+Test(hostile, what_is_offered_room_may_use_it)
+{
+    static const char *const rules[][3] = {
+        { "9e10:long" },
+        { "9e10:honest*1", "9e10:sense=5/24/0" },
+        { "9e10:honest*1", "9e10:status=18" },
+    };
+
+    for (size_t i = 0; i < sizeof(rules) / sizeof(rules[0]); i++) {
+        struct scene scene;
+        scene_start(&scene, rules[i]);
+        scene_open(&scene);
+        cr_assert_eq(device_read(scene.device, 0, scene.bytes, LENGTH), 0, "%s",
+                rules[i][0]);
+        scene_end(&scene);
+    }
+    cr_assert_eq(refused_under(RULES("9e10:longer"), false, "ended the session"), -EIO);
+}
+
 Test(hostile, a_reservation_of_another_is_told)
 {
     struct scene scene;
