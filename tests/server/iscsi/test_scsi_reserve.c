@@ -671,6 +671,32 @@ Test(scsi_reserve, an_abort_while_it_is_kept_leaves_it_kept)
     end();
 }
 
+Test(scsi_reserve, an_abort_of_whose_turn_it_is_hands_the_turn_on)
+{
+    struct rig_task tasks[3], *next, *last;
+    uint8_t lists[3][24];
+
+    make();
+    rig.keep_held = true;
+    for (unsigned i = 0; i < 3; i++) {
+        out_task(&tasks[i], lists[i], i, REGISTER, 0, 0, keys[i], 0x01);
+        rig_submit(&tasks[i]);
+    }
+    rig_settle(&rig);
+    rig_keep_answer(&rig);
+    expect(rig_wait(&tasks[0]));
+    next = &tasks[tasks[1].task.line ? 2 : 1];
+    last = &tasks[tasks[1].task.line ? 1 : 2];
+    expect(!next->task.line && !next->done && last->task.line);
+    scsi_abort(&next->task);
+    rig.keep_held = false;
+    expect(rig_wait(next) && rig_wait(last));
+    expect(next->task.aborted);
+    expect_eq(last->task.status, SCSI_GOOD);
+    expect_eq(key_count(), 2);
+    end();
+}
+
 Test(scsi_reserve, damaged_state_is_not_guessed)
 {
     static uint8_t kept[SCSI_KEPT_MAX];
