@@ -259,10 +259,12 @@ json_t *scan_object(const char *bytes, size_t length, enum huge huge,
                 bytes[valid] ? "invalid UTF-8" : "a NUL", valid);
         return NULL;
     }
-    text = strndup(bytes, length); /* strspn() needs an end */
+    text = malloc(length + 1);
     out = malloc(length * 2 + 1);
     if (!text || !out)
         return NULL;
+    memcpy(text, bytes, length);
+    text[length] = '\0'; /* strspn() needs an end */
     scan = (struct scan){ .bytes = text, .length = length, .out = out, .huge = huge };
     if (!scan_run(&scan)) {
         body_problem_add(problems, false, pointer, "nested deeper than %d at byte %zu",
