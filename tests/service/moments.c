@@ -98,6 +98,16 @@ bool stage_job_over(struct stage *stage)
     }
 }
 
+long status_of(struct stage *stage, const char *collection, const char *id)
+{
+    char path[WORLD_PATH];
+    long status;
+
+    snprintf(path, sizeof path, "/%s/%s", collection, id);
+    json_decref(world_try(&stage->house.world, NULL, &status, "GET", path, NULL));
+    return status;
+}
+
 bool file_there(const char *path)
 {
     return access(path, F_OK) == 0;
@@ -272,14 +282,8 @@ void pair_settle(struct stage *stage)
     json_decref(pair);
 }
 
-void pair_operate(struct stage *stage, int number)
+void pair_answered(struct stage *stage, json_t *answer)
 {
-    char path[WORLD_PATH], body[64];
-    json_t *answer;
-
-    snprintf(path, sizeof path, "/replicas/%s/modify", stage->id);
-    snprintf(body, sizeof body, "{\"Operation\":%d}", number);
-    answer = stage_ask(stage, "POST", path, body);
     if (!answer)
         return;
     if (stage->status == 202) {
@@ -289,6 +293,28 @@ void pair_operate(struct stage *stage, int number)
         pair_refused(stage, answer);
     }
     json_decref(answer);
+}
+
+json_t *pair_ask(struct stage *stage, int number)
+{
+    char path[WORLD_PATH], body[64];
+
+    snprintf(path, sizeof path, "/replicas/%s/modify", stage->id);
+    snprintf(body, sizeof body, "{\"Operation\":%d}", number);
+    return stage_ask(stage, "POST", path, body);
+}
+
+void pair_operate(struct stage *stage, int number)
+{
+    pair_answered(stage, pair_ask(stage, number));
+}
+
+void pair_remove(struct stage *stage)
+{
+    char path[WORLD_PATH];
+
+    snprintf(path, sizeof path, "/replicas/%s", stage->id);
+    json_decref(world_call(&stage->house.world, 200, "DELETE", path, NULL));
 }
 
 /* -- the play ------------------------------------------------------------------------------ */

@@ -63,6 +63,9 @@ void stage_is_whole(struct stage *stage);
 
 bool file_there(const char *path);
 
+/** What GET of that member of @collection answers. */
+long status_of(struct stage *stage, const char *collection, const char *id);
+
 /** New noise in some chunks of a file. */
 void file_change(struct stage *stage, const char *path);
 
@@ -74,11 +77,20 @@ void pair_take(struct stage *stage, const json_t *answer); /* a target in the po
 
 json_t *pair_get(struct stage *stage);
 
-/** An operation that starts a job, which ends unless the daemon is killed. */
+/** Asks for an operation; NULL: no answer came. */
+json_t *pair_ask(struct stage *stage, int number);
+
+/** One that starts a job, as pair_answered(). */
 void pair_operate(struct stage *stage, int number);
 
 /** A call that met the error was refused as it should be: no space is 4, and 507. */
 void pair_refused(const struct stage *stage, const json_t *answer);
+
+/** To a call that starts a job: it ends, unless the daemon is killed, or the call was refused
+    as it should be. NULL: no answer came. Takes @answer. */
+void pair_answered(struct stage *stage, json_t *answer);
+
+void pair_remove(struct stage *stage);
 
 /** stage->job met the error, and both say so. */
 bool pair_failed(struct stage *stage);

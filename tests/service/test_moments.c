@@ -18,16 +18,6 @@ static void element_make(struct stage *stage)
     element_file(&stage->house.world, stage->id, stage->target);
 }
 
-static long status_of(struct stage *stage, const char *collection, const char *id)
-{
-    char path[WORLD_PATH];
-    long status;
-
-    snprintf(path, sizeof path, "/%s/%s", collection, id);
-    json_decref(world_try(&stage->house.world, NULL, &status, "GET", path, NULL));
-    return status;
-}
-
 static void element_remove(struct stage *stage, const char *id, const char *file)
 {
     char path[WORLD_PATH];

@@ -12,24 +12,6 @@
 
 enum { CHUNK = 64 << 10, CHUNKS = 9, SIZE = CHUNKS * CHUNK, BEHIND = 3 * 4096 };
 
-static long try_get(struct stage *stage, const char *collection, const char *id)
-{
-    char path[WORLD_PATH];
-    long status;
-
-    snprintf(path, sizeof path, "/%s/%s", collection, id);
-    json_decref(world_try(&stage->house.world, NULL, &status, "GET", path, NULL));
-    return status;
-}
-
-static void pair_remove(struct stage *stage)
-{
-    char path[WORLD_PATH];
-
-    snprintf(path, sizeof path, "/replicas/%s", stage->id);
-    json_decref(world_call(&stage->house.world, 200, "DELETE", path, NULL));
-}
-
 /** The answer; NULL: none came. */
 static json_t *attach_ask(struct stage *stage, const char *rest)
 {
@@ -85,22 +67,12 @@ static void lun_prepare(struct stage *stage)
 
 static void lun_act(struct stage *stage)
 {
-    json_t *answer = attach_ask(stage, "\"CopyType\":4");
-
-    if (!answer)
-        return;
-    if (stage->status == 202) {
-        job_take(stage, answer);
-        (void)stage_job_over(stage);
-    } else {
-        pair_refused(stage, answer);
-    }
-    json_decref(answer);
+    pair_answered(stage, attach_ask(stage, "\"CopyType\":4"));
 }
 
 static void lun_judge(struct stage *stage)
 {
-    long status = try_get(stage, "replicas", stage->id);
+    long status = status_of(stage, "replicas", stage->id);
 
     cr_assert(status == 200 || !stage->job[0], "the promise is forgotten; struck: %s",
             stage->moment->words);
@@ -160,18 +132,14 @@ static void files_make(struct stage *stage)
 
 static void detach_prepare(struct stage *stage)
 {
-    if (try_get(stage, "replicas", stage->id) != 200)
+    if (status_of(stage, "replicas", stage->id) != 200)
         attach(stage, "\"CopyType\":4");
 }
 
 static void end_act(struct stage *stage, int number)
 {
-    char path[WORLD_PATH], body[64];
-    json_t *answer;
+    json_t *answer = pair_ask(stage, number);
 
-    snprintf(path, sizeof path, "/replicas/%s/modify", stage->id);
-    snprintf(body, sizeof body, "{\"Operation\":%d}", number);
-    answer = stage_ask(stage, "POST", path, body);
     if (answer && stage->status == 409 &&
             stage->error) /* its job has met the error first */
         expect_eq(number_of(answer, "ReturnValue"), 4);
@@ -188,7 +156,7 @@ static void detach_act(struct stage *stage)
 /** Gone for good where that was answered; the replica is whole with it and without. */
 static void detach_judge(struct stage *stage)
 {
-    long answered = stage->status, status = try_get(stage, "replicas", stage->id);
+    long answered = stage->status, status = status_of(stage, "replicas", stage->id);
     json_t *element;
     char path[WORLD_PATH];
 
@@ -268,7 +236,7 @@ static long long pair_state(struct stage *stage)
 
 static void fracture_prepare(struct stage *stage)
 {
-    if (try_get(stage, "replicas", stage->id) != 200)
+    if (status_of(stage, "replicas", stage->id) != 200)
         attach(stage,
                 "\"CopyType\":2,\"Goal\":{\"BandwidthLimit\":65536,\"DesiredRPO\":"
                 "86400}");

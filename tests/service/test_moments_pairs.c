@@ -45,20 +45,10 @@ static void copy_prepare(struct stage *stage)
 static void copy_act(struct stage *stage)
 {
     char body[WORLD_PATH];
-    json_t *answer;
 
     snprintf(body, sizeof body, "{\"SourceElement\":\"%s\",\"CopyType\":4}",
             stage->other);
-    answer = stage_ask(stage, "POST", "/replicas", body);
-    if (!answer)
-        return;
-    if (stage->status == 202) {
-        job_take(stage, answer);
-        (void)stage_job_over(stage);
-    } else {
-        pair_refused(stage, answer);
-    }
-    json_decref(answer);
+    pair_answered(stage, stage_ask(stage, "POST", "/replicas", body));
 }
 
 static void copy_judge(struct stage *stage)
@@ -74,8 +64,7 @@ static void copy_judge(struct stage *stage)
         pair_take(stage, pair);
         pair_settle(stage);
         expect(same_bytes(stage->source, stage->target, SIZE));
-        snprintf(path, sizeof path, "/replicas/%s", stage->id);
-        json_decref(world_call(&stage->house.world, 200, "DELETE", path, NULL));
+        pair_remove(stage);
         snprintf(path, sizeof path, "/elements/%s", stage->id);
         json_decref(world_call(&stage->house.world, 200, "DELETE", path, NULL));
     }
