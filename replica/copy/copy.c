@@ -20,9 +20,7 @@
 
 enum {
     TICK_MS = 1000, /* a flush is this late at most, when something moved */
-    FLUSH_BYTES =
-            96 << 20, /* what is copied again after a crash, at most about twice */
-    ALIGNMENT = 4096 /* of buffers: direct I/O */
+    FLUSH_BYTES = 96 << 20 /* what is copied again after a crash, at most about twice */
 };
 
 /* -- where the time goes ------------------------------------------------------------ */
@@ -325,30 +323,6 @@ static void target_map_answered(struct map *map, int result)
     map_answered(container_of(map, struct copy, target_map), result, true);
 }
 
-/* Largest request that both devices take, in whole units. */
-static uint64_t transfer_max(const struct copy *copy)
-{
-    uint64_t most = COPY_CHUNK;
-
-    if (copy->source->max_transfer)
-        most = min_u64(most, copy->source->max_transfer);
-    if (copy->target->max_transfer)
-        most = min_u64(most, copy->target->max_transfer);
-    return most;
-}
-
-/* Largest request of this pass: it also fits the slot's buffer, that the two sides share
-   when both are read. */
-static uint64_t pass_piece_max(const struct copy *copy)
-{
-    bool one_side = copy->pass == COPY_FULL || copy->by_digest;
-    uint64_t most =
-            min_u64(transfer_max(copy), one_side ? copy->stride : copy->stride / 2);
-
-    most -= most % copy->step;
-    return most ? most : copy->step;
-}
-
 static void pass_begin(struct copy *copy, enum copy_kind pass, struct tally start)
 {
     bool reads_holes = pass != COPY_VERIFY; /* reading back trusts no map */
@@ -360,7 +334,7 @@ static void pass_begin(struct copy *copy, enum copy_kind pass, struct tally star
     copy->hands_over = pass == COPY_FULL && !copy->sidecar &&
             block_can_copy(copy->target, copy->source);
     copy->cursor = start.position;
-    copy->piece_max = pass_piece_max(copy);
+    window_pass(copy);
     ledger_init(&copy->ledger, start);
     map_init(&copy->source_map, copy->source, reads_holes, copy->step,
             source_map_answered);
@@ -496,67 +470,17 @@ void copy_nudge(struct copy *copy)
     kick(copy);
 }
 
-void copy_set_limit(struct copy *copy, uint64_t limit)
-{
-    throttle_set(&copy->throttle, limit, loop_now(copy->loop));
-    kick(copy);
-}
-
-static unsigned window_choose(const struct copy *copy, unsigned window)
-{
-    unsigned useful = (unsigned)copy->source->depth + copy->target->depth;
-
-    if (window)
-        useful = window;
-    if (useful < 2)
-        return 2; /* one reads while the other writes */
-    return useful < COPY_WINDOW ? useful : COPY_WINDOW;
-}
-
-/* Shares of what is limited by the way alone stay what the windows make them. */
-static unsigned flow_most(const struct copy *copy)
-{
-    return copy->window * copy->slot_count / COPY_WINDOW;
-}
-
 void copy_set_window(struct copy *copy, unsigned window, unsigned share)
 {
-    copy->window = window_choose(copy, window);
-    flow_set(&copy->flow, copy->window, flow_most(copy));
+    window_set(copy, window);
     copy->throttle.share = share ? share : SHARE_WHOLE;
     kick(copy);
 }
 
-static bool slots_init(struct copy *copy)
+void copy_set_limit(struct copy *copy, uint64_t limit)
 {
-    const struct copy_options *options = &copy->options;
-    bool one_side = options->kind == COPY_FULL && !options->verify;
-
-    /* No block is longer than a chunk of the sidecar. */
-    copy->stride = min_u64(COPY_CHUNK, (one_side ? 1 : 2) * transfer_max(copy));
-    if (copy->stride < 2 * SIDECAR_CHUNK)
-        copy->stride = 2 * SIDECAR_CHUNK;
-    copy->stride = round_up(copy->stride, 2 * ALIGNMENT);
-    /* Room for any window that is asked for later: what is not used is not there. */
-    copy->slot_count = COPY_WINDOW;
-    while (copy->slot_count < COPY_SLOTS &&
-            (copy->slot_count + 1) * copy->stride <= COPY_ARENA)
-        copy->slot_count++;
-    copy->window = window_choose(copy, copy->options.window);
-    flow_set(&copy->flow, copy->window, flow_most(copy));
-    copy->arena = aligned_alloc(ALIGNMENT, (size_t)copy->slot_count * copy->stride);
-    if (!copy->arena)
-        return false;
-    copy->at[PLACE_NONE] = copy->slot_count;
-    for (unsigned i = copy->slot_count; i-- > 0;) { /* the first are used first */
-        struct slot *slot = &copy->slots[i];
-        slot->copy = copy;
-        slot->source_bytes = copy->arena + (size_t)i * copy->stride;
-        slot->target_bytes = slot->source_bytes + copy->stride / 2;
-        slot->next_idle = copy->idle;
-        copy->idle = slot;
-    }
-    return true;
+    throttle_set(&copy->throttle, limit, loop_now(copy->loop));
+    kick(copy);
 }
 
 static void copy_init(struct copy *copy, const struct copy_options *options)

@@ -1,5 +1,5 @@
-/* replica/copy/inside.h - what copy.c, plan.c, slot.c and run.c share; nobody
- * else includes it.
+/* replica/copy/inside.h - what copy.c, window.c, plan.c, slot.c and run.c share;
+ * nobody else includes it.
  *
  * A copy runs in passes (the copy or delta itself, then the reading back). A pass cuts
  * [cursor, total) into pieces, in order. A piece that moves bytes takes a slot, which
@@ -163,6 +163,16 @@ void slot_move(struct slot *slot, enum place place);
 /** Keep the first failure. @verb: "read", "written". In copy.c. */
 void copy_fail(struct copy *copy, int result, bool on_target, const char *verb,
         uint64_t offset);
+
+/** The buffers of the slots, and the window that the options ask for. False: no memory.
+ * In window.c. */
+bool slots_init(struct copy *copy);
+
+/** How many pieces may be under way, as @window of the options. In window.c. */
+void window_set(struct copy *copy, unsigned window);
+
+/** A pass begins: how long its pieces are. In window.c. */
+void window_pass(struct copy *copy);
 
 /** The piece at the cursor. In plan.c. */
 void piece_plan(struct copy *copy, struct piece *piece);
