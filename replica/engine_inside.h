@@ -30,6 +30,7 @@ struct lane {
     struct loop_task shutting; /* runs ends_shut(), once */
     struct end *openings; /* the lane's thread */
     bool shut; /* likewise: nothing is opened any more */
+    unsigned copies; /* likewise: that are under way */
 };
 
 struct pool {

@@ -341,6 +341,7 @@ static bool runner_move(struct runner *runner)
         .sidecar = runner->digests.table,
         .by_digest = runner->digests.by_digest,
         .window = window_of(plan),
+        .company = &runner->lane->copies,
         .share = share_of(plan),
         .limit = plan->limit,
         .meters = { runner->pipe ? &runner->pipe->meter : NULL,

@@ -165,6 +165,8 @@ static void copy_finish(struct copy *copy)
     /* What was begun and is not flushed may be there or not. */
     if (copy->sidecar && result)
         sidecar_forget(copy->sidecar, copy->flushed.position, copy->cursor);
+    if (copy->options.company)
+        (*copy->options.company)--;
     copy->options.ended(
             copy->options.context, result, copy->on_target, &figures, &copy->fault);
     free(copy->arena);
@@ -222,7 +224,6 @@ static void flush_consider(struct copy *copy, bool now)
 
 static void piece_start(struct copy *copy)
 {
-    struct slot *slot = copy->idle;
     struct piece piece;
     unsigned entry;
 
@@ -237,8 +238,7 @@ static void piece_start(struct copy *copy)
         return;
     }
     throttle_spend(&copy->throttle, piece_cost(copy, &piece), loop_now(copy->loop));
-    copy->idle = slot->next_idle;
-    slot_start(slot, &piece, entry);
+    slot_start(slot_take(copy), &piece, entry);
 }
 
 static bool maps_ready(struct copy *copy)
@@ -413,6 +413,7 @@ void copy_pump(struct copy *copy)
     slots_compare(copy);
     if (copy->ending) /* that was the last of it */
         return;
+    window_look(copy);
     while (may_start(copy) && maps_ready(copy) && paced(copy))
         piece_start(copy);
     if (copy->busy || copy->forgetting || copy->source_map.asking ||
@@ -537,7 +538,7 @@ static void copy_place(struct copy *copy)
     differences_place(copy);
     pass_begin(copy, options->kind, copy->flushed);
     throttle_init(
-            &copy->throttle, options->limit, (uint64_t)copy->window * copy->piece_max);
+            &copy->throttle, options->limit, (uint64_t)copy->window * copy->whole_max);
     memcpy(copy->throttle.shared, options->meters, sizeof copy->throttle.shared);
     copy->throttle.share = options->share ? options->share : SHARE_WHOLE;
 }
@@ -574,6 +575,8 @@ struct copy *copy_start(const struct copy_options *options)
         free(copy);
         return NULL;
     }
+    if (options->company)
+        (*options->company)++;
     copy_place(copy);
     loop_timer_start(copy->loop, &copy->tick, TICK_MS);
     kick(copy);

@@ -58,6 +58,10 @@ struct copy_options {
     unsigned
             window; /* pieces under way; 0: what suits the devices. At most 8; twice as many
                         of short ones, while that costs no time */
+    /** Copies that share the loop: each counts itself here from its start to its end. In
+        company pieces are short, and more of them are under way. Borrowed until @ended; the
+        loop's thread. NULL: alone. */
+    unsigned *company;
     uint64_t limit; /* bytes a second, 0 none */
     struct meter *meters[METERS_SHARED]; /* limits shared with others; borrowed; NULL */
     unsigned share; /* 1 to SHARE_WHOLE of what is shared; 0: the whole */

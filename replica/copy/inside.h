@@ -27,14 +27,17 @@ enum {
     /* Bytes of one slot's buffer, at most: what a command costs a far side weighs less the
        more it moves, up to here. */
     COPY_CHUNK = 1 << 20,
-    COPY_ARENA = 8 << 20, /* bytes of all of them, unless COPY_WINDOW need more */
+    /* Bytes of a piece in company: see window.c. */
+    COPY_SHORT = 256 << 10,
+    COPY_ARENA = 8 << 20, /* bytes under way, unless COPY_WINDOW need more */
     COPY_GRAIN = 64 << 10, /* bytes: what is found zero, or different, by itself */
     COPY_GRAINS = COPY_CHUNK / COPY_GRAIN,
     COPY_WINDOW = 8, /* pieces under way, at least */
-    COPY_SLOTS = 2 * COPY_WINDOW,
+    COPY_SLOTS = COPY_WINDOW * (COPY_CHUNK / COPY_SHORT),
     COPY_BLOCK = 512 /* bytes: what differs is told in these, or in larger units */
 };
 
+static_assert(COPY_SLOTS <= 32, "a slot has a bit");
 static_assert((int)COPY_GRAIN == (int)SIDECAR_CHUNK, "a grain has a digest");
 
 struct piece {
@@ -63,7 +66,6 @@ struct run {
 
 struct slot {
     struct copy *copy;
-    struct slot *next_idle;
     struct piece piece;
     unsigned entry; /* in the ledger */
     struct instant began;
@@ -90,7 +92,8 @@ struct copy {
     uint64_t step; /* bytes: pieces are whole ones; units, or a sidecar's chunks */
     uint64_t grain; /* bytes, whole units */
     uint64_t stride; /* bytes of a slot's buffer */
-    uint64_t piece_max; /* bytes one request of this pass may move */
+    uint64_t whole_max; /* bytes one request of this pass may move */
+    uint64_t piece_max; /* bytes one may move now: shorter in company */
     struct zero_choice zeros;
     struct run *line,
             **line_end; /* runs that wait for a sample, or the first for its turn
@@ -107,7 +110,7 @@ struct copy {
     uint64_t cursor; /* all below has begun */
     struct ledger ledger;
     struct map source_map, target_map;
-    struct slot *idle;
+    uint32_t idle; /* slots: a bit each */
     unsigned busy; /* slots */
 
     struct tally flushed; /* what may be told */
@@ -144,8 +147,7 @@ struct copy {
     struct instant spent_until;
 
     uint8_t *arena; /* the slots' buffers */
-    unsigned slot_count;
-    unsigned window; /* how many of them may be busy, at least */
+    unsigned window; /* how many of them may be busy with whole pieces, at least */
     struct flow flow; /* and now */
     struct slot slots[COPY_SLOTS];
 };
@@ -164,7 +166,7 @@ void slot_move(struct slot *slot, enum place place);
 void copy_fail(struct copy *copy, int result, bool on_target, const char *verb,
         uint64_t offset);
 
-/** The buffers of the slots, and the window that the options ask for. False: no memory.
+/** The slots and their buffers, and the window that the options ask for. False: no memory.
  * In window.c. */
 bool slots_init(struct copy *copy);
 
@@ -173,6 +175,13 @@ void window_set(struct copy *copy, unsigned window);
 
 /** A pass begins: how long its pieces are. In window.c. */
 void window_pass(struct copy *copy);
+
+/** Whether the copy is in company may have changed. In window.c. */
+void window_look(struct copy *copy);
+
+/** The idle slot to use next. There is one. In window.c. */
+struct slot *slot_take(struct copy *copy);
+void slot_give(struct slot *slot);
 
 /** The piece at the cursor. In plan.c. */
 void piece_plan(struct copy *copy, struct piece *piece);

@@ -65,9 +65,7 @@ void slot_end(struct slot *slot)
                 slot->equal, slot->written);
     }
     slot_move(slot, PLACE_NONE);
-    slot->next_idle = copy->idle;
-    copy->idle = slot;
-    copy->busy--;
+    slot_give(slot);
     copy_pump(copy);
 }
 
@@ -205,7 +203,7 @@ static void slot_differs(struct slot *slot)
 
 static struct slot *differing_slot(struct copy *copy, bool any)
 {
-    for (unsigned i = 0; i < copy->slot_count; i++)
+    for (unsigned i = 0; i < COPY_SLOTS; i++)
         if (copy->slots[i].differs &&
                 (any || copy->slots[i].entry == copy->ledger.first))
             return &copy->slots[i];
@@ -386,7 +384,6 @@ void slot_start(struct slot *slot, const struct piece *piece, unsigned entry)
     slot->began = loop_now(copy->loop);
     slot->failed = false;
     slot->written = slot->equal = 0;
-    copy->busy++;
     if (!slot_hand(slot))
         slot_read(slot);
 }

@@ -1,4 +1,14 @@
 /* replica/copy/window.c - how long a piece is, and how many of them are under way.
+ *
+ * A copy alone has long pieces, few of them: what a command costs either far side counts,
+ * and there are turns between three processes to bridge. Copies that share a loop bridge
+ * one another's turns, and what they have under way together leaves the caches before it
+ * is sent on. So they move short pieces, and half the bytes at once (all of them where the
+ * way is long): measured with two copies on each of two loops, 1.14 x the speed at 0.77 of
+ * the CPU; two whole pieces each, which are as many bytes, gain nothing.
+ *
+ * The idle slot that comes first is used first: what is not used is not touched, and what
+ * is used is warm.
  */
 #include <stdlib.h>
 
@@ -20,7 +30,41 @@ static uint64_t transfer_max(const struct copy *copy)
     return most;
 }
 
-/* Largest request of this pass: it also fits the slot's buffer, that the two sides share
+/* How many of the pieces may be under way. Shares of what is limited by the way alone stay
+   what the windows make them. */
+static void flow_apply(struct copy *copy)
+{
+    unsigned shorter = (unsigned)(copy->whole_max / copy->piece_max);
+    unsigned fit = (unsigned)min_u64(COPY_ARENA / copy->stride, 2 * COPY_WINDOW);
+
+    if (shorter > 1)
+        flow_set(&copy->flow, copy->window * shorter / 2, copy->window * shorter);
+    else
+        flow_set(&copy->flow, copy->window, copy->window * fit / COPY_WINDOW);
+}
+
+/* What the target fetches by itself passes no cache of ours. */
+static uint64_t piece_choose(const struct copy *copy)
+{
+    uint64_t brief = round_up(COPY_SHORT, copy->step);
+    bool alone = !copy->options.company || *copy->options.company < 2;
+
+    return alone || copy->hands_over ? copy->whole_max
+                                     : min_u64(copy->whole_max, brief);
+}
+
+void window_look(struct copy *copy)
+{
+    uint64_t most = piece_choose(copy);
+
+    if (most == copy->piece_max)
+        return;
+    copy->piece_max = most;
+    copy->flow.fastest_ns = 0; /* of pieces of another length */
+    flow_apply(copy);
+}
+
+/* The largest request of the pass also fits the slot's buffer, that the two sides share
    when both are read. */
 void window_pass(struct copy *copy)
 {
@@ -29,7 +73,9 @@ void window_pass(struct copy *copy)
             min_u64(transfer_max(copy), one_side ? copy->stride : copy->stride / 2);
 
     most -= most % copy->step;
-    copy->piece_max = most ? most : copy->step;
+    copy->whole_max = most ? most : copy->step;
+    copy->piece_max = piece_choose(copy);
+    flow_apply(copy);
 }
 
 static unsigned window_choose(const struct copy *copy, unsigned window)
@@ -43,11 +89,27 @@ static unsigned window_choose(const struct copy *copy, unsigned window)
     return useful < COPY_WINDOW ? useful : COPY_WINDOW;
 }
 
-/* Shares of what is limited by the way alone stay what the windows make them. */
 void window_set(struct copy *copy, unsigned window)
 {
     copy->window = window_choose(copy, window);
-    flow_set(&copy->flow, copy->window, copy->window * copy->slot_count / COPY_WINDOW);
+    flow_apply(copy);
+}
+
+struct slot *slot_take(struct copy *copy)
+{
+    unsigned first = (unsigned)__builtin_ctz(copy->idle);
+
+    copy->idle &= ~(1u << first);
+    copy->busy++;
+    return &copy->slots[first];
+}
+
+void slot_give(struct slot *slot)
+{
+    struct copy *copy = slot->copy;
+
+    copy->idle |= 1u << (slot - copy->slots);
+    copy->busy--;
 }
 
 bool slots_init(struct copy *copy)
@@ -60,23 +122,18 @@ bool slots_init(struct copy *copy)
     if (copy->stride < 2 * SIDECAR_CHUNK)
         copy->stride = 2 * SIDECAR_CHUNK;
     copy->stride = round_up(copy->stride, 2 * ALIGNMENT);
+    copy->window = window_choose(copy, options->window);
     /* Room for any window that is asked for later: what is not used is not there. */
-    copy->slot_count = COPY_WINDOW;
-    while (copy->slot_count < COPY_SLOTS &&
-            (copy->slot_count + 1) * copy->stride <= COPY_ARENA)
-        copy->slot_count++;
-    window_set(copy, options->window);
-    copy->arena = aligned_alloc(ALIGNMENT, (size_t)copy->slot_count * copy->stride);
+    copy->arena = aligned_alloc(ALIGNMENT, COPY_SLOTS * copy->stride);
     if (!copy->arena)
         return false;
-    copy->at[PLACE_NONE] = copy->slot_count;
-    for (unsigned i = copy->slot_count; i-- > 0;) { /* the first are used first */
+    copy->idle = UINT32_MAX >> (32 - COPY_SLOTS);
+    copy->at[PLACE_NONE] = COPY_SLOTS;
+    for (unsigned i = 0; i < COPY_SLOTS; i++) {
         struct slot *slot = &copy->slots[i];
         slot->copy = copy;
         slot->source_bytes = copy->arena + (size_t)i * copy->stride;
         slot->target_bytes = slot->source_bytes + copy->stride / 2;
-        slot->next_idle = copy->idle;
-        copy->idle = slot;
     }
     return true;
 }

@@ -136,7 +136,7 @@ void rig_init(struct rig *rig, uint64_t seed, uint64_t most)
     static const uint32_t blocks[] = { 1, 512, 4096 };
     uint64_t size;
 
-    *rig = (struct rig){ .random = seed };
+    *rig = (struct rig){ .random = seed, .crowded = true };
     rig->source_block = blocks[rig_below(rig, 3)];
     rig->target_block = blocks[rig_below(rig, 3)];
     size = rig_below(rig, rig_below(rig, 4) ? most : 70000);
@@ -213,12 +213,22 @@ static void judge(struct rig *rig, const struct copy_figures *now)
     rig->last = *now;
 }
 
+static void guests_draw(struct rig *rig)
+{
+    unsigned guests = (unsigned)rig_below(rig, 2);
+
+    rig->company += guests - rig->guests;
+    rig->guests = guests;
+}
+
 void rig_watch(struct rig *rig)
 {
     const struct copy_figures before = rig->live, *now = &rig->live;
 
     if (!rig->copy)
         return;
+    if (rig->crowded)
+        guests_draw(rig);
     copy_figures(rig->copy, &rig->live);
     cr_assert(now->done >= before.done && now->done >= rig->last.done &&
                     now->done <= now->total,
@@ -260,6 +270,7 @@ static void on_ended(void *context, int result, bool on_target,
     rig->on_target = on_target;
     rig->fault = *fault;
     rig->copy = NULL;
+    cr_assert(rig->company == rig->guests, "it does not count itself any more");
 }
 
 struct copy_options rig_options(enum copy_kind kind)
@@ -388,6 +399,7 @@ void rig_start(struct rig *rig, const struct copy_options *options,
     rig->options.progress = on_progress;
     rig->options.ended = on_ended;
     rig->options.context = rig;
+    rig->options.company = &rig->company;
     rig->ended = false;
     rig->reports = 0;
     rig->floor_done = rig->last.done;

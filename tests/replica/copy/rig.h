@@ -24,6 +24,8 @@ struct rig {
     uint8_t *source_shadow, *target_shadow; /* as they were before the copy */
     bool exact; /* extents are told to the block */
     bool target_zero; /* every byte of it, at the start */
+    bool crowded; /* others share the loop now and then, see rig_watch() */
+    unsigned guests, company; /* those others; all that share it */
 
     /* one run */
     struct copy_options options;
@@ -69,7 +71,8 @@ void rig_start(struct rig *rig, const struct copy_options *options,
         const struct block_fault_plan *on_source, unsigned source_faults,
         const struct block_fault_plan *on_target, unsigned target_faults);
 
-/** Looks at the copy from outside, between two steps: what it tells only grows. */
+/** Looks at the copy from outside, between two steps: what it tells only grows. Where the
+    rig is crowded another joins it on its loop, or leaves, at times. */
 void rig_watch(struct rig *rig);
 
 /** Step until the copy has ended, then close both. Returns its result. */

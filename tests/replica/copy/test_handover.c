@@ -211,6 +211,19 @@ Test(handover, one_that_fails_is_given_up)
     rig_finish(&rig);
 }
 
+/* It passes no cache of ours: company makes it no shorter. */
+Test(handover, what_is_fetched_stays_whole_in_company)
+{
+    struct rig rig;
+    struct copy_options options = one_volume(&rig, FETCHES, 8 << 20, COPY_FULL);
+
+    rig.company = rig.guests = 1;
+    cr_assert(rig_copy(&rig, &options) == 0);
+    cr_assert_eq(fetched, 8);
+    rig_expect_equal(&rig);
+    rig_finish(&rig);
+}
+
 /* What a failure has written is not zeros any more, whatever was proven before. */
 Test(handover, nothing_is_believed_zero_after_a_failure)
 {

@@ -265,6 +265,7 @@ struct party {
 
 struct hall {
     struct loop *loop;
+    unsigned company;
     struct meter meter, other;
     struct party parties[PARTIES];
     unsigned count;
@@ -302,6 +303,7 @@ static void party_join(struct hall *hall, uint64_t size, unsigned delay_ms,
     options.target = party->to;
     options.ended = party_ended;
     options.context = party;
+    options.company = &hall->company;
     party->copy = copy_start(&options);
     check(party->copy);
 }
@@ -333,7 +335,7 @@ static void hall_close(struct hall *hall)
     }
     while (loop_sim_step(hall->loop))
         ;
-    cr_assert(count == 2 * hall->count);
+    cr_assert(count == 2 * hall->count && hall->company == 0);
     for (unsigned i = 0; i < hall->count; i++) {
         memory_disk_destroy(hall->parties[i].source);
         memory_disk_destroy(hall->parties[i].target);
