@@ -22,8 +22,9 @@ static bool guest_cut(struct guest *guest, uint64_t due)
 static uint64_t guests_sweep(struct guests *guests, struct instant now)
 {
     uint64_t next = instant_add_ms(now, IDLE_MS).ns;
+    struct guest *guest;
 
-    for (struct guest *guest = guests->first; guest; guest = guest->next) {
+    LIST_FOREACH(guest, &guests->open, entry) {
         uint64_t due = atomic_load(&guest->due);
         if (due == 0 || (due <= now.ns && guest_cut(guest, due)))
             continue;
@@ -123,10 +124,7 @@ struct guest *guest_enter(struct guests *guests, int fd, bool counted, unsigned 
     pthread_mutex_lock(&guests->lock);
     if (counted)
         guest->surplus = ++guests->counted > guests->limit;
-    guest->next = guests->first;
-    if (guest->next)
-        guest->next->previous = guest;
-    guests->first = guest;
+    LIST_INSERT_HEAD(&guests->open, guest, entry);
     pthread_mutex_unlock(&guests->lock);
     due_set(guest, due_after(due_ms));
     return guest;
@@ -139,12 +137,7 @@ void guest_leave(struct guest *guest)
     pthread_mutex_lock(&guests->lock);
     if (guest->counted)
         guests->counted--;
-    if (guest->previous)
-        guest->previous->next = guest->next;
-    else
-        guests->first = guest->next;
-    if (guest->next)
-        guest->next->previous = guest->previous;
+    LIST_REMOVE(guest, entry);
     pthread_mutex_unlock(&guests->lock);
     free(guest);
 }

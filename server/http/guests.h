@@ -13,6 +13,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/queue.h>
 
 #include "replica/base/clock.h"
 #include "server/http/endpoint.h"
@@ -20,7 +21,7 @@
 struct guests;
 
 struct guest {
-    struct guest *next, *previous; /* guests.lock */
+    LIST_ENTRY(guest) entry; /* guests.lock */
     struct guests *guests; /* constant */
     _Atomic uint64_t
             due; /* monotonic nanoseconds; 0: none. The connection's thread sets
@@ -35,7 +36,7 @@ struct guests {
     pthread_mutex_t lock;
     pthread_cond_t turn;
     pthread_t reaper;
-    struct guest *first; /* lock */
+    LIST_HEAD(, guest) open; /* lock */
     _Atomic uint64_t wake; /* when the reaper looks next, monotonic nanoseconds; the
                               largest number: it is looking, tell it of what comes */
     unsigned counted; /* lock */
