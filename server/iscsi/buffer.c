@@ -17,16 +17,16 @@ struct chunk {
     struct buffer small[SMALLS];
     struct buffer *free; /* small ones that came back */
     unsigned carved, used; /* small ones ever handed out since the split; out now */
-    struct chunk *next, **link; /* among the split ones with room; or the free ones */
+    LIST_ENTRY(chunk) entry; /* among the split ones with room; or the free ones */
 };
 
 struct buffer_pool {
     uint8_t *bytes;
     size_t size; /* bytes mapped */
     size_t count, fresh; /* chunks; how many were ever used */
-    struct chunk *free; /* whole chunks that came back */
-    struct chunk *split; /* split ones with a small buffer to give */
-    struct buffer_share *first, *last; /* those that wait, whose turn it is first */
+    LIST_HEAD(, chunk) free; /* whole chunks that came back */
+    LIST_HEAD(, chunk) split; /* split ones with a small buffer to give */
+    TAILQ_HEAD(, buffer_share) waiting; /* whose turn it is first */
     bool wanted; /* one that may have a buffer waits for one */
     size_t held, claimed; /* bytes; those that open shares lack of their claims */
     struct buffer_share common;
@@ -45,7 +45,9 @@ struct buffer_pool *buffer_pool_create(size_t bytes)
         return NULL;
     pool->count = count;
     pool->size = count * BUFFER_LARGE;
+    TAILQ_INIT(&pool->waiting);
     pool->common.pool = pool;
+    STAILQ_INIT(&pool->common.waits);
     pool->bytes = mmap(NULL, pool->size, PROT_READ | PROT_WRITE,
             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (pool->bytes == MAP_FAILED) {
@@ -59,25 +61,9 @@ void buffer_pool_destroy(struct buffer_pool *pool)
 {
     if (!pool)
         return;
-    check(pool->held == 0 && !pool->first);
+    check(pool->held == 0 && TAILQ_EMPTY(&pool->waiting));
     (void)munmap(pool->bytes, pool->size);
     free(pool);
-}
-
-static void chunk_link(struct chunk **list, struct chunk *chunk)
-{
-    chunk->next = *list;
-    chunk->link = list;
-    if (chunk->next)
-        chunk->next->link = &chunk->next;
-    *list = chunk;
-}
-
-static void chunk_unlink(struct chunk *chunk)
-{
-    *chunk->link = chunk->next;
-    if (chunk->next)
-        chunk->next->link = chunk->link;
 }
 
 static uint8_t *chunk_bytes(const struct buffer_pool *pool, const struct chunk *chunk)
@@ -88,13 +74,18 @@ static uint8_t *chunk_bytes(const struct buffer_pool *pool, const struct chunk *
 /* A whole chunk: the one that came back last, else one that was never used. */
 static struct chunk *chunk_take(struct buffer_pool *pool)
 {
-    struct chunk *chunk = pool->free;
+    struct chunk *chunk = LIST_FIRST(&pool->free);
 
     if (chunk)
-        chunk_unlink(chunk);
+        LIST_REMOVE(chunk, entry);
     else if (pool->fresh < pool->count)
         chunk = &pool->chunks[pool->fresh++];
     return chunk;
+}
+
+static void chunk_give(struct buffer_pool *pool, struct chunk *chunk)
+{
+    LIST_INSERT_HEAD(&pool->free, chunk, entry);
 }
 
 static struct buffer *large_take(struct buffer_pool *pool)
@@ -123,7 +114,7 @@ static struct buffer *small_carve(struct buffer_pool *pool, struct chunk *chunk)
 
 static struct buffer *small_take(struct buffer_pool *pool)
 {
-    struct chunk *chunk = pool->split;
+    struct chunk *chunk = LIST_FIRST(&pool->split);
     struct buffer *buffer;
 
     if (!chunk) {
@@ -131,14 +122,14 @@ static struct buffer *small_take(struct buffer_pool *pool)
             return NULL;
         chunk->free = NULL;
         chunk->carved = chunk->used = 0;
-        chunk_link(&pool->split, chunk);
+        LIST_INSERT_HEAD(&pool->split, chunk, entry);
     }
     if ((buffer = chunk->free))
         chunk->free = buffer->next;
     else
         buffer = small_carve(pool, chunk);
     if (++chunk->used == SMALLS)
-        chunk_unlink(chunk);
+        LIST_REMOVE(chunk, entry);
     buffer->next = NULL;
     return buffer;
 }
@@ -166,6 +157,7 @@ static void share_hold(struct buffer_share *share, size_t held)
 void buffer_share_open(struct buffer_share *share, struct buffer_pool *pool)
 {
     share->pool = pool;
+    STAILQ_INIT(&share->waits);
     pool->claimed += share_claim(share);
 }
 
@@ -173,7 +165,7 @@ void buffer_share_close(struct buffer_share *share)
 {
     if (!share->pool)
         return;
-    check(share->held == 0 && !share->first);
+    check(share->held == 0 && STAILQ_EMPTY(&share->waits));
     share->pool->claimed -= share_claim(share);
     share->pool = NULL;
 }
@@ -224,7 +216,7 @@ struct buffer_share *buffer_common(struct buffer_pool *pool)
 
 struct buffer *buffer_take(struct buffer_share *share, size_t size)
 {
-    if (share->pool->wanted || share->first || !share_fits(share, size))
+    if (share->pool->wanted || !STAILQ_EMPTY(&share->waits) || !share_fits(share, size))
         return NULL;
     return any_take(share, size);
 }
@@ -243,56 +235,32 @@ static void small_give(struct buffer_pool *pool, struct buffer *buffer)
     buffer->next = chunk->free;
     chunk->free = buffer;
     if (chunk->used-- == SMALLS)
-        chunk_link(&pool->split, chunk);
+        LIST_INSERT_HEAD(&pool->split, chunk, entry);
     if (chunk->used == 0) {
-        chunk_unlink(chunk);
-        chunk_link(&pool->free, chunk);
+        LIST_REMOVE(chunk, entry);
+        chunk_give(pool, chunk);
     }
 }
 
 /* -- who waits ------------------------------------------------------------------------------- */
 
-static void share_link(struct buffer_pool *pool, struct buffer_share *share)
-{
-    share->next = NULL;
-    share->previous = pool->last;
-    if (pool->last)
-        pool->last->next = share;
-    else
-        pool->first = share;
-    pool->last = share;
-}
-
-static void share_unlink(struct buffer_pool *pool, struct buffer_share *share)
-{
-    if (share->previous)
-        share->previous->next = share->next;
-    else
-        pool->first = share->next;
-    if (share->next)
-        share->next->previous = share->previous;
-    else
-        pool->last = share->previous;
-}
-
 /* Its share's next turn is after all others'. */
 static void wait_unlink_first(struct buffer_share *share)
 {
-    struct buffer_wait *wait = share->first;
-
-    share->first = wait->next;
-    wait->share = NULL;
-    share_unlink(share->pool, share);
-    if (share->first)
-        share_link(share->pool, share);
+    STAILQ_FIRST(&share->waits)->share = NULL;
+    STAILQ_REMOVE_HEAD(&share->waits, entry);
+    TAILQ_REMOVE(&share->pool->waiting, share, entry);
+    if (!STAILQ_EMPTY(&share->waits))
+        TAILQ_INSERT_TAIL(&share->pool->waiting, share, entry);
 }
 
 static struct buffer_share *share_next_that_fits(const struct buffer_pool *pool)
 {
-    struct buffer_share *share = pool->first;
+    struct buffer_share *share;
 
-    while (share && !share_fits(share, share->first->size))
-        share = share->next;
+    TAILQ_FOREACH(share, &pool->waiting, entry)
+        if (share_fits(share, STAILQ_FIRST(&share->waits)->size))
+            break;
     return share;
 }
 
@@ -305,7 +273,7 @@ static void waits_serve(struct buffer_pool *pool)
 
     pool->wanted = false;
     while ((share = share_next_that_fits(pool))) {
-        struct buffer_wait *wait = share->first;
+        struct buffer_wait *wait = STAILQ_FIRST(&share->waits);
         if (!(buffer = any_take(share, wait->size))) {
             pool->wanted = true;
             return;
@@ -324,10 +292,10 @@ void buffer_give(struct buffer *buffer)
     check(buffer->share->held >= buffer->size);
     share_hold(buffer->share, buffer->share->held - buffer->size);
     if (buffer->size == BUFFER_LARGE)
-        chunk_link(&pool->free, chunk_of(buffer));
+        chunk_give(pool, chunk_of(buffer));
     else
         small_give(pool, buffer);
-    if (pool->first)
+    if (!TAILQ_EMPTY(&pool->waiting))
         waits_serve(pool);
 }
 
@@ -336,15 +304,11 @@ void buffer_wait_start(
 {
     check(size <= BUFFER_LARGE);
     wait->size = size;
-    wait->next = NULL;
     wait->share = share;
-    if (!share->first) {
-        share->last = &share->first;
-        share_link(share->pool, share);
-    }
-    *share->last = wait;
-    share->last = &wait->next;
-    share->pool->wanted |= share_fits(share, share->first->size);
+    if (STAILQ_EMPTY(&share->waits))
+        TAILQ_INSERT_TAIL(&share->pool->waiting, share, entry);
+    STAILQ_INSERT_TAIL(&share->waits, wait, entry);
+    share->pool->wanted |= share_fits(share, STAILQ_FIRST(&share->waits)->size);
 }
 
 void buffer_wait_cancel(struct buffer_wait *wait)
@@ -353,15 +317,9 @@ void buffer_wait_cancel(struct buffer_wait *wait)
 
     if (!share)
         return;
-    for (struct buffer_wait **at = &share->first; *at; at = &(*at)->next)
-        if (*at == wait) {
-            *at = wait->next;
-            if (!*at)
-                share->last = at;
-            break;
-        }
+    STAILQ_REMOVE(&share->waits, wait, buffer_wait, entry);
     wait->share = NULL;
-    if (!share->first)
-        share_unlink(share->pool, share);
+    if (STAILQ_EMPTY(&share->waits))
+        TAILQ_REMOVE(&share->pool->waiting, share, entry);
     waits_serve(share->pool); /* who stood behind it may want less */
 }

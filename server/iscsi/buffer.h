@@ -18,6 +18,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/queue.h>
 
 struct buffer_pool;
 struct buffer_share;
@@ -43,7 +44,7 @@ struct buffer_wait {
     void (*ready)(
             struct buffer_wait *, struct buffer *); /* the buffer is the waiter's */
     size_t size;
-    struct buffer_wait *next;
+    STAILQ_ENTRY(buffer_wait) entry;
     struct buffer_share *share; /* not NULL: in line */
 };
 
@@ -52,8 +53,8 @@ struct buffer_share {
     struct buffer_pool *pool; /* NULL: not open */
     size_t held; /* bytes */
     /* the pool's */
-    struct buffer_wait *first, **last; /* who waits, in order */
-    struct buffer_share *next, *previous; /* of those that wait */
+    STAILQ_HEAD(, buffer_wait) waits; /* in order */
+    TAILQ_ENTRY(buffer_share) entry; /* among those that wait */
 };
 
 /** @bytes in all, address space at first; memory is touched as it is used, last in first out.
