@@ -86,6 +86,7 @@ static void unit_fill(struct scsi_unit *unit, const struct scsi_unit_options *op
     (void)snprintf(unit->name, sizeof unit->name, "%s", options->name);
     digest_sha256(unit->id.text, strlen(unit->id.text), unit->hash);
     opcode_index(unit->rows);
+    TAILQ_INIT(&unit->set);
     unit_device_init(unit);
 }
 
@@ -137,7 +138,8 @@ static void last_flushed(struct block_request *request, int result)
 void scsi_unit_destroy(
         struct scsi_unit *unit, void (*gone)(void *context), void *context)
 {
-    check(loop_is_mine(unit->loop) && !unit->nexuses && !unit->first && !unit->ending);
+    check(loop_is_mine(unit->loop) && !unit->ending);
+    check(!unit->nexuses && TAILQ_EMPTY(&unit->set));
     unit->ending = true;
     unit->gone = gone;
     unit->context = context;
@@ -203,8 +205,9 @@ void scsi_nexus_open(struct scsi_unit *unit, struct scsi_nexus *nexus)
 void scsi_nexus_close(struct scsi_nexus *nexus)
 {
     struct scsi_unit *unit = nexus->unit;
+    const struct scsi_task *task;
 
-    for (const struct scsi_task *task = unit->first; task; task = task->next)
+    TAILQ_FOREACH(task, &unit->set, in_set)
         check(task->nexus != nexus);
     reserve_nexus_close(nexus);
     for (struct scsi_nexus **at = &unit->nexuses; *at; at = &(*at)->next)
@@ -230,13 +233,7 @@ void scsi_nexus_figures(
 
 static void set_add(struct scsi_unit *unit, struct scsi_task *task)
 {
-    task->next = NULL;
-    task->previous = unit->last;
-    if (unit->last)
-        unit->last->next = task;
-    else
-        unit->first = task;
-    unit->last = task;
+    TAILQ_INSERT_TAIL(&unit->set, task, in_set);
     unit->ordered += task->attribute == SCSI_ORDERED;
     unit->heads += task->attribute == SCSI_HEAD_OF_QUEUE;
     unit->figures.queued++;
@@ -251,14 +248,7 @@ void set_remove(struct scsi_task *task)
 {
     struct scsi_unit *unit = task_unit(task);
 
-    if (task->previous)
-        task->previous->next = task->next;
-    else
-        unit->first = task->next;
-    if (task->next)
-        task->next->previous = task->previous;
-    else
-        unit->last = task->previous;
+    TAILQ_REMOVE(&unit->set, task, in_set);
     unit->ordered -= task->attribute == SCSI_ORDERED;
     unit->heads -= task->attribute == SCSI_HEAD_OF_QUEUE;
     unit->blocked -= !task->started;
@@ -274,21 +264,22 @@ static bool task_first_may_start(
     if (task->attribute == SCSI_HEAD_OF_QUEUE)
         return true;
     if (task->attribute == SCSI_ORDERED)
-        return unit->first == task;
+        return TAILQ_FIRST(&unit->set) == task;
     return unit->ordered == 0 && unit->heads == 0;
 }
 
 /* The oldest task that waits without need. */
 static struct scsi_task *set_startable(const struct scsi_unit *unit)
 {
-    bool barrier = false;
+    struct scsi_task *task;
 
-    for (struct scsi_task *task = unit->first; task && !barrier; task = task->next) {
+    TAILQ_FOREACH(task, &unit->set, in_set) {
         bool ordered = task->attribute == SCSI_ORDERED;
         if (!task->started && task->state == TASK_BLOCKED &&
-                (!ordered || task == unit->first))
+                (!ordered || task == TAILQ_FIRST(&unit->set)))
             return task;
-        barrier = ordered || task->attribute == SCSI_HEAD_OF_QUEUE;
+        if (ordered || task->attribute == SCSI_HEAD_OF_QUEUE)
+            return NULL;
     }
     return NULL;
 }
@@ -377,7 +368,9 @@ static void reset_finished(struct loop_task *later)
 
 static bool reset_over(const struct scsi_unit *unit, const struct scsi_reset_wait *wait)
 {
-    for (const struct scsi_task *task = unit->first; task; task = task->next)
+    const struct scsi_task *task;
+
+    TAILQ_FOREACH(task, &unit->set, in_set)
         if (reset_concerns(wait, task))
             return false;
     return true;
@@ -400,7 +393,9 @@ static void resets_check(struct scsi_unit *unit)
 /* Sessions that lose commands to somebody else's CLEAR TASK SET hear of it. */
 static void clear_announce(struct scsi_nexus *by, const struct scsi_reset_wait *wait)
 {
-    for (const struct scsi_task *task = by->unit->first; task; task = task->next)
+    const struct scsi_task *task;
+
+    TAILQ_FOREACH(task, &by->unit->set, in_set)
         if (task->nexus != by && reset_concerns(wait, task))
             nexus_attention(task->nexus, SENSE_COMMANDS_CLEARED);
 }
@@ -418,6 +413,7 @@ void scsi_reset(
         struct scsi_nexus *nexus, enum scsi_reset what, struct scsi_reset_wait *wait)
 {
     struct scsi_unit *unit = nexus->unit;
+    struct scsi_task *task;
 
     wait->unit = unit;
     wait->of = what == SCSI_ABORT_TASK_SET ? nexus : NULL;
@@ -427,7 +423,7 @@ void scsi_reset(
         clear_announce(nexus, wait);
     if (what == SCSI_LOGICAL_UNIT_RESET || what == SCSI_TARGET_WARM_RESET)
         unit_reset(unit, what);
-    for (struct scsi_task *task = unit->first; task; task = task->next)
+    TAILQ_FOREACH(task, &unit->set, in_set)
         if (reset_concerns(wait, task))
             scsi_abort(task);
     wait->next = unit->resets;

@@ -28,6 +28,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/queue.h>
 
 #include "replica/base/fault.h"
 #include "replica/base/uuid.h"
@@ -115,7 +116,7 @@ struct scsi_task {
                           makes the residual of it and @expected (RFC 7143 11.4.5) */
 
     /* the unit's own, from submit to done */
-    struct scsi_task *next, *previous; /* in the task set */
+    TAILQ_ENTRY(scsi_task) in_set;
     unsigned state;
     bool abort_asked, started, purged, scratch;
     uint64_t sequence; /* of its coming */

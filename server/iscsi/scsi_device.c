@@ -58,10 +58,12 @@ static bool locked_out(const struct scsi_unit *unit, const struct scsi_task *tas
 
 static bool lock_free(const struct scsi_unit *unit, const struct scsi_lock *mine)
 {
+    const struct scsi_task *task;
+
     for (const struct scsi_lock *lock = unit->locks; lock != mine; lock = lock->next)
         if (overlap(lock->offset, lock->length, mine->offset, mine->length))
             return false;
-    for (const struct scsi_task *task = unit->first; task; task = task->next)
+    TAILQ_FOREACH(task, &unit->set, in_set)
         if (task->state == TASK_DEVICE && request_overlaps(&task->request, mine))
             return false;
     return true;

@@ -159,7 +159,7 @@ struct scsi_unit {
     struct scsi_line scratch_line;
 
     /* The task set, in the order of coming. */
-    struct scsi_task *first, *last;
+    TAILQ_HEAD(, scsi_task) set;
     unsigned ordered, heads, blocked; /* ORDERED, HEAD OF QUEUE; not started */
     uint64_t sequence;
     bool pumping;

@@ -275,7 +275,9 @@ static void out_announce(struct scsi_task *task)
 /* PREEMPT AND ABORT: the commands of those who were put out end before it does. */
 static void out_purge(struct scsi_unit *unit)
 {
-    for (struct scsi_task *task = unit->first; task; task = task->next)
+    struct scsi_task *task;
+
+    TAILQ_FOREACH(task, &unit->set, in_set)
         if (task->nexus->purged && task != unit->registering) {
             task->purged = true;
             unit->purge_left++;
