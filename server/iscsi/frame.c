@@ -304,18 +304,16 @@ static void make_notice(struct connection *connection, struct notice *notice)
 void frames_make(struct connection *connection)
 {
     struct send *out = &connection->out;
+    struct task *task;
 
     while (out->notice_made < out->notice_count && !frames_full(out)) {
         unsigned at = (out->notice_first + out->notice_made++) % NOTICES;
         make_notice(connection, &out->notices[at]);
     }
-    while (out->jobs && !frames_full(out)) {
-        struct task *task = out->jobs;
+    while ((task = STAILQ_FIRST(&out->jobs)) && !frames_full(out)) {
         if (!task_speak(task, out))
             return;
-        out->jobs = task->job_next;
-        if (!out->jobs)
-            out->jobs_end = &out->jobs;
+        STAILQ_REMOVE_HEAD(&out->jobs, in_jobs);
         task->queued = false;
     }
 }

@@ -11,6 +11,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/queue.h>
 #include <sys/uio.h>
 
 #include "replica/base/checked.h"
@@ -100,7 +101,7 @@ struct task {
     struct task *free_next;
 
     /* to be sent */
-    struct task *job_next;
+    STAILQ_ENTRY(task) in_jobs;
     bool queued;
     uint8_t jobs; /* enum task_job */
     struct buffer *out; /* data-in, or the data of an answer */
@@ -233,7 +234,7 @@ struct send {
     struct frame *frames; /* FRAMES */
     unsigned first, count;
     size_t done; /* bytes of the first one sent */
-    struct task *jobs, **jobs_end;
+    STAILQ_HEAD(, task) jobs;
     struct notice notices[NOTICES];
     unsigned notice_first, notice_count, notice_made;
     struct loop_task flush;

@@ -32,9 +32,7 @@ void send_queue(struct task *task, enum task_job job)
     task->jobs |= (uint8_t)job;
     if (!task->queued) {
         task->queued = true;
-        task->job_next = NULL;
-        *out->jobs_end = task;
-        out->jobs_end = &task->job_next;
+        STAILQ_INSERT_TAIL(&out->jobs, task, in_jobs);
     }
     send_schedule(connection);
 }
@@ -42,16 +40,11 @@ void send_queue(struct task *task, enum task_job job)
 void send_forget(struct task *task)
 {
     struct send *out = &task->session->connection->out;
-    struct task **link = &out->jobs;
 
     task->jobs = 0;
     if (!task->queued)
         return;
-    while (*link != task)
-        link = &(*link)->job_next;
-    *link = task->job_next;
-    if (!*link)
-        out->jobs_end = link;
+    STAILQ_REMOVE(&out->jobs, task, task, in_jobs);
     task->queued = false;
 }
 
@@ -71,7 +64,8 @@ struct notice *send_notice(struct connection *connection)
 bool send_idle(const struct connection *connection)
 {
     const struct send *out = &connection->out;
-    return out->count == 0 && !out->jobs && out->notice_made == out->notice_count;
+    return out->count == 0 && STAILQ_EMPTY(&out->jobs) &&
+            out->notice_made == out->notice_count;
 }
 
 /* -- the socket ------------------------------------------------------------------------- */
@@ -256,12 +250,12 @@ static void on_flush(struct loop_task *post)
 void send_abandon(struct connection *connection)
 {
     struct send *out = &connection->out;
+    struct task *task;
 
     out->done = 0;
     while (out->count > 0)
         frame_over(connection, frame_at(out, 0));
-    while (out->jobs) {
-        struct task *task = out->jobs;
+    while ((task = STAILQ_FIRST(&out->jobs))) {
         uint8_t jobs = task->jobs;
         send_forget(task);
         if (jobs & JOB_ANSWER)
@@ -277,7 +271,7 @@ bool send_start(struct connection *connection)
     struct send *out = &connection->out;
 
     out->frames = calloc(FRAMES, sizeof *out->frames);
-    out->jobs_end = &out->jobs;
+    STAILQ_INIT(&out->jobs);
     out->flush.run = on_flush;
     return out->frames != NULL;
 }
