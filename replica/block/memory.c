@@ -20,6 +20,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/queue.h>
 
 #include "replica/base/check.h"
 #include "replica/base/checked.h"
@@ -51,7 +52,7 @@ struct memory_disk {
     bool *touched; /* one a granule */
     uint64_t writes, cuts;
     struct memory_write *log, **log_end;
-    struct memory_device *devices;
+    LIST_HEAD(, memory_device) devices;
 };
 
 /* One request in flight on the simulated loop. */
@@ -61,7 +62,7 @@ struct memory_slot {
     struct block_request *request;
     bool applied;
     int result;
-    struct memory_slot *next, **link;
+    LIST_ENTRY(memory_slot) entry; /* of those in flight, or free */
 };
 
 struct memory_device {
@@ -69,8 +70,8 @@ struct memory_device {
     struct memory_disk *disk;
     bool owns_disk;
     uint64_t cuts; /* of the disk when it was opened */
-    struct memory_slot *in_flight, *free_slots;
-    struct memory_device *next, **link;
+    LIST_HEAD(, memory_slot) in_flight, free_slots;
+    LIST_ENTRY(memory_device) entry; /* of the disk's */
     struct loop_task closing;
     void (*closed)(void *context);
     void *context;
@@ -118,7 +119,7 @@ void memory_disk_destroy(struct memory_disk *disk)
 {
     if (!disk)
         return;
-    check(!disk->devices);
+    check(LIST_EMPTY(&disk->devices));
     log_forget(disk);
     free(disk->bytes);
     free(disk->stable);
@@ -282,7 +283,9 @@ static void write_survives(struct memory_disk *disk, const struct memory_write *
 /* What is in flight may have reached the medium, or not: it joins the draw. */
 static void cut_in_flight(struct memory_device *device)
 {
-    for (struct memory_slot *slot = device->in_flight; slot; slot = slot->next) {
+    struct memory_slot *slot;
+
+    LIST_FOREACH(slot, &device->in_flight, entry) {
         if (!slot->applied && block_op_writes(slot->request->op))
             (void)log_add(device->disk, slot->request, device->base.caps, false);
         slot->applied = true;
@@ -295,7 +298,9 @@ static void cut_in_flight(struct memory_device *device)
 void memory_disk_cut(
         struct memory_disk *disk, uint64_t (*random)(void *context), void *context)
 {
-    for (struct memory_device *device = disk->devices; device; device = device->next)
+    struct memory_device *device;
+
+    LIST_FOREACH(device, &disk->devices, entry)
         cut_in_flight(device);
     for (struct memory_write *write = disk->log; write; write = write->next)
         write_survives(disk, write, random, context);
@@ -308,22 +313,6 @@ void memory_disk_cut(
 
 /* -- the device ----------------------------------------------------------------------- */
 
-static void slot_link(struct memory_device *device, struct memory_slot *slot)
-{
-    slot->next = device->in_flight;
-    slot->link = &device->in_flight;
-    if (slot->next)
-        slot->next->link = &slot->next;
-    device->in_flight = slot;
-}
-
-static void slot_unlink(struct memory_slot *slot)
-{
-    *slot->link = slot->next;
-    if (slot->next)
-        slot->next->link = slot->link;
-}
-
 static void slot_fire(struct loop_timer *timer)
 {
     struct memory_slot *slot = container_of(timer, struct memory_slot, timer);
@@ -331,9 +320,8 @@ static void slot_fire(struct loop_timer *timer)
 
     if (!slot->applied)
         slot->result = disk_apply(device->disk, slot->request, device->base.caps);
-    slot_unlink(slot);
-    slot->next = device->free_slots;
-    device->free_slots = slot;
+    LIST_REMOVE(slot, entry);
+    LIST_INSERT_HEAD(&device->free_slots, slot, entry);
     block_done(slot->request, slot->result);
 }
 
@@ -346,10 +334,10 @@ static uint64_t draw_delay_ms(struct loop *loop)
 static void submit_simulated(
         struct memory_device *device, struct block_request *request)
 {
-    struct memory_slot *slot = device->free_slots;
+    struct memory_slot *slot = LIST_FIRST(&device->free_slots);
 
     if (slot)
-        device->free_slots = slot->next;
+        LIST_REMOVE(slot, entry);
     else if (!(slot = calloc(1, sizeof *slot))) {
         block_done_later(request, -ENOMEM);
         return;
@@ -360,7 +348,7 @@ static void submit_simulated(
     slot->applied = loop_sim_below(device->base.loop, 2);
     if (slot->applied)
         slot->result = disk_apply(device->disk, request, device->base.caps);
-    slot_link(device, slot);
+    LIST_INSERT_HEAD(&device->in_flight, slot, entry);
     loop_timer_start(device->base.loop, &slot->timer, draw_delay_ms(device->base.loop));
 }
 
@@ -381,15 +369,13 @@ static void run_closing(struct loop_task *task)
     struct memory_device *device = container_of(task, struct memory_device, closing);
     void (*closed)(void *context) = device->closed;
     void *context = device->context;
+    struct memory_slot *slot;
 
-    *device->link = device->next;
-    if (device->next)
-        device->next->link = device->link;
+    LIST_REMOVE(device, entry);
     if (device->owns_disk)
         memory_disk_destroy(device->disk);
-    while (device->free_slots) {
-        struct memory_slot *slot = device->free_slots;
-        device->free_slots = slot->next;
+    while ((slot = LIST_FIRST(&device->free_slots))) {
+        LIST_REMOVE(slot, entry);
         free(slot);
     }
     free(device);
@@ -430,11 +416,7 @@ struct block_device *memory_disk_open(
         .caps = caps,
     };
     device->disk = disk;
-    device->next = disk->devices;
-    device->link = &disk->devices;
-    if (device->next)
-        device->next->link = &device->next;
-    disk->devices = device;
+    LIST_INSERT_HEAD(&disk->devices, device, entry);
     return &device->base;
 }
 
