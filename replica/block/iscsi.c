@@ -1,8 +1,8 @@
 /* The iscsi driver: a LUN of an iSCSI target as a block device.
  *
- *   connecting -> (resetting) -> probing -> ready <-> looking
- *        |             |            |         |          |
- *        +-------------+------------+----> gone <--------+ ----> closing -> freed
+ *   connecting -> (resetting) -> probing -> (offering) -> ready <-> looking
+ *        |             |            |            |          |          |
+ *        +-------------+------------+------------+------> gone <-------+ -> closing -> freed
  *
  * The requests are iscsi_slots.c's, the way from connecting to ready iscsi_opening.c's.
  */
@@ -38,6 +38,8 @@ void lun_enter(struct lun *lun, enum lun_phase phase, uint64_t deadline_ms)
     trace("iscsi-phase", lun->phase, phase);
     lun->phase = phase;
     lun->phase_due = instant_add_ms(loop_now(lun->base.loop), deadline_ms);
+    if (lun->opening && lun->opening_end.ns < lun->phase_due.ns)
+        lun->phase_due = lun->opening_end;
     if (phase != READY && phase != GONE)
         lun_arm(lun, lun->phase_due);
 }
@@ -163,6 +165,8 @@ static void probe_done(struct probe *probe, const struct fault *fault)
         opening_fail(lun, fault);
     else if (lun->phase == PROBING)
         opening_probed(lun);
+    else if (lun->phase == OFFERING)
+        opening_good(lun);
     else if (lun->phase == LOOKING && fault->error)
         lun_break(lun, fault->error == -ETIMEDOUT ? ETIMEDOUT : ESTALE, fault->why);
     else if (lun->phase == LOOKING)
@@ -176,8 +180,7 @@ static void initiator_down(struct initiator *initiator, const char *why)
     if (lun->phase == CLOSING)
         lun_bury_later(lun);
     else if (lun->opening)
-        opening_fail_words(
-                lun, -EIO, "the target ended the session while it was opened");
+        opening_ended(lun, -EIO, "the target ended the session while it was opened");
     else
         lun_break(lun, ENOTCONN, why);
 }
@@ -198,13 +201,14 @@ static void phase_over(struct lun *lun)
 {
     switch (lun->phase) {
     case CONNECTING:
-        opening_fail_words(lun, -ETIMEDOUT, "the portal did not answer in time");
+        opening_ended(lun, -ETIMEDOUT, "the portal did not answer in time");
         break;
     case RESETTING:
-        opening_fail_words(lun, -ETIMEDOUT, "the logical unit was not reset in time");
+        opening_ended(lun, -ETIMEDOUT, "the logical unit was not reset in time");
         break;
     case PROBING:
-        opening_fail_words(lun, -ETIMEDOUT, "the logical unit did not answer in time");
+    case OFFERING:
+        opening_ended(lun, -ETIMEDOUT, "the logical unit did not answer in time");
         break;
     case LOOKING:
         lun_break(lun, ETIMEDOUT, "the logical unit did not answer in time");
@@ -268,23 +272,19 @@ static struct lun *lun_create(struct loop *loop, const struct block_spec *spec)
     return lun;
 }
 
-void block_iscsi_open(
-        struct loop *loop, const struct block_spec *spec, struct block_opening *opening)
+void lun_open(struct loop *loop, const struct block_spec *spec,
+        struct block_opening *opening, struct instant end, bool no_offer)
 {
     struct fault fault = { 0 };
-    struct lun *lun;
+    struct lun *lun = lun_create(loop, spec);
 
-    if (!spec->initiator[0] || !spec->target[0] || spec->lun > ADDRESS_LUN_MAX ||
-            spec->connect_timeout_ms == 0 || spec->io_timeout_ms == 0) {
-        block_opening_fail(opening, -EINVAL, "an incomplete address of a logical unit");
-        return;
-    }
-    lun = lun_create(loop, spec);
     if (!lun) {
         block_opening_fail(opening, -ENOMEM, "no memory for a device");
         return;
     }
     lun->opening = opening;
+    lun->opening_end = end;
+    lun->no_offer = no_offer;
     opening->private = lun;
     opening->cancel = opening_cancel;
     if (initiator_connect(&lun->initiator, spec, &fault) != 0) {
@@ -292,4 +292,16 @@ void block_iscsi_open(
         return;
     }
     lun_enter(lun, CONNECTING, spec->connect_timeout_ms);
+}
+
+void block_iscsi_open(
+        struct loop *loop, const struct block_spec *spec, struct block_opening *opening)
+{
+    uint64_t ms = spec->connect_timeout_ms + 3ull * spec->io_timeout_ms;
+
+    if (!spec->initiator[0] || !spec->target[0] || spec->lun > ADDRESS_LUN_MAX ||
+            spec->connect_timeout_ms == 0 || spec->io_timeout_ms == 0)
+        block_opening_fail(opening, -EINVAL, "an incomplete address of a logical unit");
+    else
+        lun_open(loop, spec, opening, instant_add_ms(loop_now(loop), ms), false);
 }

@@ -20,7 +20,16 @@
 
 enum { SLOTS = 32 }; /* commands on their way at once, at most */
 
-enum lun_phase { CONNECTING, RESETTING, PROBING, READY, LOOKING, GONE, CLOSING };
+enum lun_phase {
+    CONNECTING,
+    RESETTING,
+    PROBING,
+    OFFERING,
+    READY,
+    LOOKING,
+    GONE,
+    CLOSING
+};
 
 enum slot_state {
     SLOT_FREE,
@@ -71,6 +80,8 @@ struct lun {
 
     struct block_opening *opening; /* until it is answered */
     const struct block_spec *spec; /* likewise */
+    struct instant opening_end; /* likewise: no phase goes beyond it */
+    bool no_offer; /* the opening began anew without the question of OFFERING */
     struct block_identity identity;
     void (*closed)(void *context);
     void *closed_context;
@@ -82,7 +93,8 @@ struct lun {
 /** Have the alarm go off at @due, or earlier. */
 void lun_arm(struct lun *lun, struct instant due);
 
-/** The next phase, which is over in @deadline_ms, but for READY and GONE. */
+/** The next phase, which is over in @deadline_ms, but for READY and GONE; one of an opening
+    with the opening at the latest. */
 void lun_enter(struct lun *lun, enum lun_phase phase, uint64_t deadline_ms);
 
 /** Up to when a command, or a look, may go on that began at @now. */
@@ -102,6 +114,10 @@ void lun_break(struct lun *lun, int error, const char *why);
     that no flush covered: then the session has been given up. */
 bool lun_was_reset(struct lun *lun);
 
+/** A new device for @opening, which ends by @end. */
+void lun_open(struct loop *loop, const struct block_spec *spec,
+        struct block_opening *opening, struct instant end, bool no_offer);
+
 /** Frees the device, in a later callback: the flush of the initiator may still be queued. */
 void lun_bury_later(struct lun *lun);
 
@@ -111,8 +127,15 @@ void lun_bury_later(struct lun *lun);
 void opening_up(struct initiator *initiator, const struct fault *fault);
 void opening_was_reset(struct initiator *initiator, int result);
 
-/** lun->probe.facts are known: answers the opening. */
+/** lun->probe.facts are known: on to OFFERING, or the opening is answered. */
 void opening_probed(struct lun *lun);
+
+/** It is answered well. */
+void opening_good(struct lun *lun);
+
+/** The session was lost, or its phase is over (@error: negative errno): the opening begins
+    anew, where that may help, or is answered. */
+void opening_ended(struct lun *lun, int error, const char *why);
 
 /** Answers the opening with a fault (@error: negative errno); the device goes. */
 void opening_fail(struct lun *lun, const struct fault *fault);

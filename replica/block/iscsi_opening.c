@@ -1,5 +1,7 @@
-/* How a LUN comes up: the login, the barrier when it was written before, the probe, and
- * what is made of its facts. */
+/* How a LUN comes up: the login, the barrier when it was written before, the probe, what is
+ * made of its facts, and the offer of room. A target may end the session at that offer, or
+ * keep silent: then all begins anew without it, the barrier too, for whatever became of the
+ * session that is gone is not known. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,7 +20,8 @@ enum {
     MAX_SAME = 16 << 20 /* bytes: what is written there takes its time there */
 };
 
-void opening_fail(struct lun *lun, const struct fault *fault)
+/** The device goes; the opening, which is returned, does not yet. */
+static struct block_opening *opening_part(struct lun *lun)
 {
     struct block_opening *opening = lun->opening;
 
@@ -26,8 +29,13 @@ void opening_fail(struct lun *lun, const struct fault *fault)
     opening->cancel = NULL;
     probe_stop(&lun->probe);
     initiator_drop(&lun->initiator);
-    block_opening_fail(opening, fault->error, "%s", fault->why);
     lun_bury_later(lun);
+    return opening;
+}
+
+void opening_fail(struct lun *lun, const struct fault *fault)
+{
+    block_opening_fail(opening_part(lun), fault->error, "%s", fault->why);
 }
 
 void opening_fail_words(struct lun *lun, int error, const char *why)
@@ -36,6 +44,14 @@ void opening_fail_words(struct lun *lun, int error, const char *why)
 
     fault_set(&fault, error, "%s", why);
     opening_fail(lun, &fault);
+}
+
+void opening_ended(struct lun *lun, int error, const char *why)
+{
+    if (lun->phase == OFFERING)
+        lun_open(lun->base.loop, lun->spec, opening_part(lun), lun->opening_end, true);
+    else
+        opening_fail_words(lun, error, why);
 }
 
 /* With a TCP reset, in whatever phase: of what was sent nothing writes. */
@@ -115,7 +131,7 @@ static void lun_identify(struct lun *lun)
 }
 
 /** Known and good: the device is the caller's. */
-static void opening_good(struct lun *lun)
+void opening_good(struct lun *lun)
 {
     static const struct fault none;
     struct block_opening *opening = lun->opening;
@@ -125,6 +141,15 @@ static void opening_good(struct lun *lun)
     opening->cancel = NULL;
     lun->spec = NULL;
     opening->done(opening, &lun->base, &lun->identity, &none);
+}
+
+/** Of what is left one half at most: it must do for another session. */
+static void offer_begin(struct lun *lun)
+{
+    uint64_t left = instant_ms_until(loop_now(lun->base.loop), lun->opening_end);
+
+    lun_enter(lun, OFFERING, min_u64(lun->io_timeout_ms, left / 2));
+    probe_offer_room(&lun->probe);
 }
 
 void opening_probed(struct lun *lun)
@@ -144,6 +169,8 @@ void opening_probed(struct lun *lun)
     else if ((lun->base.caps & BLOCK_CAN_EXTENTS) &&
             !(lun->status = malloc(COMMAND_STATUS)))
         opening_fail_words(lun, -ENOMEM, "no memory for a device");
+    else if (!lun->no_offer && probe_takes_room(&lun->probe))
+        offer_begin(lun);
     else
         opening_good(lun);
 }

@@ -97,21 +97,6 @@ static bool wants_extents(const struct probe *probe)
     return probe->facts.thin && probe->facts.reads_zeros;
 }
 
-/**
- * Some targets give each command a buffer of the length that it expects, from an allocator
- * that maps a large one anew each time until a still larger one was freed. tgtd with glibc
- * does: each page of each piece of a copy then faults, which costs a third of the speed. A
- * question that may be answered at length, and is answered in 32 bytes, ends that.
- */
-enum { ROOM = 4 << 20 };
-
-static bool takes_room(const struct probe *probe)
-{
-    const struct lun_facts *facts = &probe->facts;
-
-    return facts->max_transfer == 0 || facts->max_transfer >= ROOM / facts->block_size;
-}
-
 #define VPD(page)                                                                      \
     {                                                                                  \
         0x12, 1, page, PROBE_BUFFER >> 8, PROBE_BUFFER & 0xff, 0                       \
@@ -132,15 +117,12 @@ static const struct probe_step steps[] = {
             take_reservation, wants_reservation },
     { "GET LBA STATUS", true, false, { 0x9e, 0x12, [13] = EXTENT_LENGTH }, 16,
             EXTENT_LENGTH, take_extents, wants_extents },
-    { "READ CAPACITY", true, false, { 0x9e, 0x10, [11] = ROOM >> 16 }, 16, ROOM,
-            take_nothing, takes_room },
 };
 
 enum { STEPS = sizeof(steps) / sizeof(steps[0]) };
 
-static void step_send(struct probe *probe)
+static void ask(struct probe *probe, const struct probe_step *step)
 {
-    const struct probe_step *step = &steps[probe->step];
     struct initiator_command *command = &probe->command;
 
     memset(probe->buffer, 0, sizeof(probe->buffer));
@@ -153,6 +135,11 @@ static void step_send(struct probe *probe)
     command->iov = &probe->iov;
     command->iovcnt = step->length ? 1 : 0;
     initiator_send(probe->initiator, command);
+}
+
+static void step_send(struct probe *probe)
+{
+    ask(probe, &steps[probe->step]);
 }
 
 static bool step_skipped(const struct probe *probe)
@@ -254,6 +241,49 @@ static void step_done(struct initiator_command *command)
     else
         step_refused(probe, answer, decision.error);
 }
+
+/* -- the room ---------------------------------------------------------------------- */
+
+/**
+ * Some targets give each command a buffer of the length that it expects, from an allocator
+ * that maps a large one anew each time until a still larger one was freed. tgtd with glibc
+ * does: each page of each piece of a copy then faults, which costs a third of the speed. A
+ * question that may be answered at length, and is answered in 32 bytes, ends that.
+ */
+enum { ROOM = 4 << 20 };
+
+bool probe_takes_room(const struct probe *probe)
+{
+    const struct lun_facts *facts = &probe->facts;
+
+    return facts->max_transfer == 0 || facts->max_transfer >= ROOM / facts->block_size;
+}
+
+static const struct probe_step room = {
+    .cdb = { 0x9e, 0x10, [11] = ROOM >> 16 }, .cdb_size = 16, .length = ROOM
+};
+
+/* It was offered; what is said to it tells nothing new. */
+static void room_done(struct initiator_command *command)
+{
+    static const struct fault none;
+    struct probe *probe = container_of(command, struct probe, command);
+
+    if (command->answer.lost || !probe->initiator->context)
+        return;
+    if (is_attention(probe, &command->answer) && probe->attentions++ < ATTENTIONS_MAX)
+        ask(probe, &room);
+    else
+        probe->done(probe, &none);
+}
+
+void probe_offer_room(struct probe *probe)
+{
+    probe->command.done = room_done;
+    ask(probe, &room);
+}
+
+/* -- the face ---------------------------------------------------------------------- */
 
 static void rest_over(struct loop_timer *timer)
 {

@@ -42,6 +42,16 @@ struct probe {
 void probe_start(struct probe *probe, struct loop *loop, struct initiator *initiator,
         enum probe_depth depth);
 
+/** Would a unit of these facts be asked the question that probe_offer_room() asks? */
+bool probe_takes_room(const struct probe *probe);
+
+/**
+ * After @done: have the target make room for the largest pieces by a question that may be
+ * answered at length. Not every target stands it: one may end the session, or never answer.
+ * @done is called again, without a fault, whatever else it says; facts stay as they are.
+ */
+void probe_offer_room(struct probe *probe);
+
 /** Stops the timer; a command on its way is forgotten. Harmless when idle. */
 void probe_stop(struct probe *probe);
 

@@ -4,7 +4,8 @@
     hostile_target.py [--address A] [--blocks N] [--block-size B] [--lun N] [--thin] [RULE ...]
 
 A RULE is WHAT:ACTION[*TIMES]; WHAT is the hex opcode of a SCSI command (9e with its service
-action: 9e10, 9e12), "login", "tmf" or "logout"; it strikes the first TIMES (default: all) of them, then the next rule for the same
+action: 9e10, 9e12), "login", "tmf", "logout", or "room": a command that expects more than 1 MiB
+of data; it strikes the first TIMES (default: all) of them, then the next rule for the same
 WHAT is in force, then honesty. Prints "port N" when it listens; serves until it is killed.
 """
 import argparse
@@ -147,11 +148,11 @@ class Session:
         for n, (offset, piece) in enumerate(pieces):
             last = n == len(pieces) - 1
             flags = (0x81 if last else 0)
-            if last and residual > 0:
-                flags |= 0x02
+            if last and residual:
+                flags |= 0x02 if residual > 0 else 0x04
             self.send(0x25, flags, [(16, ">I", self.itt), (20, ">I", BLOCKED),
                                     (36, ">I", n), (40, ">I", offset),
-                                    (44, ">I", residual if last else 0)],
+                                    (44, ">I", abs(residual) if last else 0)],
                       b"" if empty else piece, status=last)
 
     def command(self, header, data):
@@ -159,6 +160,7 @@ class Session:
         lun = struct.unpack_from(">H", header, 8)[0]
         right = self.lun if self.lun < 256 else 0x4000 | self.lun
         what = "%02x" % cdb[0] if cdb[0] != 0x9E else "9e%02x" % (cdb[1] & 0x1F)
+        what = what if expected <= 1 << 20 else "room"
         action = self.rules.take(what)
         if action == "mute":
             return

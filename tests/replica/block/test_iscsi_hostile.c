@@ -448,10 +448,13 @@ Test(hostile, attentions_at_the_login_are_eaten)
 /* The last question of an opening may be answered at length, and tells nothing new. */
 Test(hostile, what_is_offered_room_may_use_it)
 {
-    static const char *const rules[][3] = {
-        { "9e10:long" },
-        { "9e10:honest*1", "9e10:sense=5/24/0" },
-        { "9e10:honest*1", "9e10:status=18" },
+    static const char *const rules[][2] = {
+        { "room:long" },
+        { "room:sense=6/29/0*4" },
+        { "room:sense=6/29/0" },
+        { "room:sense=5/24/0" },
+        { "room:status=08" },
+        { "room:status=18" },
     };
 
     for (size_t i = 0; i < sizeof(rules) / sizeof(rules[0]); i++) {
@@ -462,7 +465,77 @@ Test(hostile, what_is_offered_room_may_use_it)
                 rules[i][0]);
         scene_end(&scene);
     }
-    cr_assert_eq(refused_under(RULES("9e10:longer"), false, "ended the session"), -EIO);
+}
+
+static void opens_under(
+        const char *const arguments[], bool barrier, unsigned io_timeout_ms)
+{
+    struct scene scene;
+
+    scene_start(&scene, arguments);
+    scene.spec.barrier = barrier;
+    scene.spec.io_timeout_ms = io_timeout_ms;
+    scene_open(&scene);
+    memset(scene.bytes, 0x5a, LENGTH);
+    cr_assert_eq(device_write(scene.device, 0, scene.bytes, LENGTH), 0);
+    cr_assert_eq(device_read(scene.device, 0, scene.bytes, LENGTH), 0);
+    cr_assert_eq(scene.bytes[LENGTH - 1], 0x5a);
+    scene_end(&scene);
+}
+
+/* A LUN opens all the same whose target does not stand to be offered room. It is not offered
+ * again: the opening takes two sessions, and the barrier's reset in each of them. */
+Test(hostile, what_ends_at_room_is_opened_without_it)
+{
+    static const char *const rules[] = { "room:close", "room:longer" };
+
+    for (size_t i = 0; i < sizeof(rules) / sizeof(rules[0]); i++)
+        for (int barrier = 0; barrier < 2; barrier++)
+            opens_under(RULES(rules[i], "login:honest*2", "login:status=0301",
+                                "tmf:honest*2", "tmf:response=5"),
+                    barrier == 1, 60000);
+    opens_under(RULES("room:mute"), true, SHORT_MS);
+}
+
+Test(hostile, the_second_session_may_fail_too)
+{
+    cr_assert_eq(refused_under(RULES("room:close", "login:honest*1", "login:mute"),
+                         false, "in time"),
+            -ETIMEDOUT);
+    cr_assert_eq(refused_under(RULES("room:close", "login:honest*1", "login:close"),
+                         false, NULL),
+            -ECONNABORTED);
+    cr_assert_eq(refused_under(RULES("room:close", "tmf:honest*1", "tmf:response=5"),
+                         true, "reset"),
+            -EIO);
+    cr_assert_eq(refused_under(RULES("room:close", "00:honest*1", "00:close"), false,
+                         "ended the session"),
+            -EIO);
+}
+
+static bool turn_until(struct scene *scene, struct device_opening *opening, void *first)
+{
+    struct drive_deadline deadline = { .timer.fire = drive_expire };
+
+    loop_timer_start(scene->loop, &deadline.timer, DRIVE_DEADLINE_MS);
+    while (!opening->done && opening->opening.private == first && !deadline.passed)
+        (void)loop_turn(scene->loop);
+    loop_timer_stop(scene->loop, &deadline.timer);
+    return !opening->done && opening->opening.private != first;
+}
+
+Test(hostile, an_opening_that_began_anew_can_be_given_up)
+{
+    struct scene scene;
+    struct device_opening opening = { .opening.done = device_opened };
+
+    scene_start(&scene, RULES("room:close", "00:honest*1", "00:mute"));
+    block_open(scene.loop, &scene.spec, &opening.opening);
+    cr_assert(turn_until(&scene, &opening, opening.opening.private));
+    block_open_cancel(&opening.opening);
+    cr_assert(drive_until(scene.loop, &opening.done));
+    cr_assert(!opening.device && opening.fault.error == -ECANCELED);
+    scene_end(&scene);
 }
 
 Test(hostile, a_reservation_of_another_is_told)
