@@ -106,7 +106,7 @@ bool turn_get(
     return result == 0;
 }
 
-void turn_touch(struct clerk_turn *turn, enum store_table table, const struct uuid *id)
+static void touch_add(struct clerk_turn *turn, struct clerk_touch touch)
 {
     struct clerk_touched *touched = turn->touched;
 
@@ -120,7 +120,21 @@ void turn_touch(struct clerk_turn *turn, enum store_table table, const struct uu
         touched->list = list;
         touched->room = room;
     }
-    touched->list[touched->count++] = (struct clerk_touch){ table, *id };
+    touched->list[touched->count++] = touch;
+}
+
+void turn_touch(struct clerk_turn *turn, enum store_table table, const struct uuid *id)
+{
+    touch_add(turn, (struct clerk_touch){ .table = table, .id = *id });
+}
+
+void turn_touch_over(struct clerk_turn *turn, const struct store_job *job)
+{
+    touch_add(turn,
+            (struct clerk_touch){ .table = STORE_JOB,
+                    .id = job->id,
+                    .over = true,
+                    .end = metrics_end_of(job) });
 }
 
 /* -- one batch -------------------------------------------------------------------------- */
@@ -167,6 +181,8 @@ static int item_run(struct clerk_turn *turn, struct clerk_note *note, int *broke
 
 static void plan_run(struct clerk_turn *turn, int *broken)
 {
+    size_t touched = turn->touched->count;
+
     if ((*broken = store_mark(turn->store)))
         return;
     turn->error = 0;
@@ -176,6 +192,7 @@ static void plan_run(struct clerk_turn *turn, int *broken)
         return;
     }
     /* Nothing starts now; what the items changed is still good. */
+    turn->touched->count = touched;
     *broken = store_undo(turn->store);
     scheduler_undone(turn->service, false);
     clerk_wake_at(turn->service->clerk, turn->now + RETRY_MS);
@@ -292,6 +309,16 @@ static void batch_say(struct clerk *clerk, int result)
     clerk->failing = result != 0;
 }
 
+/** Not sooner: a note whose change is not durable is run again, and ends its job again. */
+static void batch_count(struct clerk *clerk)
+{
+    const struct clerk_touched *touched = &clerk->touched;
+
+    for (size_t i = 0; i < touched->count; i++)
+        if (touched->list[i].over)
+            metrics_job_ended(&clerk->service->metrics, &touched->list[i].end);
+}
+
 static void batch_do(struct clerk *clerk, struct clerk_note *list,
         _Atomic uint32_t *round, bool schedule)
 {
@@ -304,6 +331,8 @@ static void batch_do(struct clerk *clerk, struct clerk_note *list,
     list_part(list, &notes, &calls);
     if (result)
         scheduler_undone(service, true);
+    else
+        batch_count(clerk);
     batch_notes(clerk, notes, result);
     if (!result) {
         events_wake(service);

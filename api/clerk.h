@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "api/metrics.h"
 #include "store/store.h"
 
 struct clerk;
@@ -20,6 +21,8 @@ struct clerk_touched {
     struct clerk_touch {
         enum store_table table; /* STORE_JOB, STORE_REPLICA, STORE_PIPE */
         struct uuid id;
+        bool over; /* a job that has come to its end with this: counted when it is durable */
+        struct metric_end end;
     } * list;
     size_t count, room;
 };
@@ -77,6 +80,9 @@ bool turn_get(
 
 /** The scheduler shall look at this row before the commit. job_put() and replica_put() do it. */
 void turn_touch(struct clerk_turn *turn, enum store_table table, const struct uuid *id);
+
+/** The same for a job that has come to its end, which is counted once that is durable. */
+void turn_touch_over(struct clerk_turn *turn, const struct store_job *job);
 
 struct clerk *clerk_create(struct service *service, struct store *store);
 /** Finishes what is queued, then ends the thread. The engine must be gone. NULL is fine. */

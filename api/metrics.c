@@ -45,20 +45,26 @@ static void times_add(struct metric_times *times, int64_t from, int64_t to)
     atomic_fetch_add_explicit(&times->sum_ms, ms, memory_order_relaxed);
 }
 
-void metrics_job_ended(struct metrics *metrics, const struct store_job *job)
+struct metric_end metrics_end_of(const struct store_job *job)
 {
-    unsigned result = (unsigned)(job->state - CIM_JOB_COMPLETED) % METRIC_RESULTS;
-    unsigned value = job->return_value >= 0 && job->return_value < METRIC_RETURNS - 1
-            ? (unsigned)job->return_value
-            : METRIC_RETURNS - 1;
+    bool known = job->return_value >= 0 && job->return_value < METRIC_RETURNS - 1;
 
-    atomic_fetch_add_explicit(
-            &metrics->finished[method_index(job->method)][result][value], 1,
-            memory_order_relaxed);
-    if (job->started == 0) /* it ended while it waited */
+    return (struct metric_end){ .method = (uint8_t)method_index(job->method),
+        .result = (uint8_t)((job->state - CIM_JOB_COMPLETED) % METRIC_RESULTS),
+        .value = (uint8_t)(known ? job->return_value : METRIC_RETURNS - 1),
+        .submitted = job->submitted,
+        .started = job->started,
+        .ended = job->ended };
+}
+
+void metrics_job_ended(struct metrics *metrics, const struct metric_end *end)
+{
+    atomic_fetch_add_explicit(&metrics->finished[end->method][end->result][end->value],
+            1, memory_order_relaxed);
+    if (end->started == 0) /* it ended while it waited */
         return;
-    times_add(&metrics->duration, job->started, job->ended);
-    times_add(&metrics->queue_wait, job->submitted, job->started);
+    times_add(&metrics->duration, end->started, end->ended);
+    times_add(&metrics->queue_wait, end->submitted, end->started);
 }
 
 /* -- printed ----------------------------------------------------------------------- */

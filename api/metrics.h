@@ -27,7 +27,15 @@ struct metrics {
     struct metric_times duration, queue_wait;
 };
 
-/** A job has come to its end. */
-void metrics_job_ended(struct metrics *metrics, const struct store_job *job);
+/** What is counted of the end of a job, once that is durable. */
+struct metric_end {
+    uint8_t method, result, value;
+    int64_t submitted, started, ended; /* wall clock, ms; started 0: never */
+};
+
+/** Of a job that is over. */
+struct metric_end metrics_end_of(const struct store_job *job);
+
+void metrics_job_ended(struct metrics *metrics, const struct metric_end *end);
 
 #endif

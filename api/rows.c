@@ -121,9 +121,10 @@ void job_put(struct clerk_turn *turn, struct store_job *job, bool made)
     if (made || old.state != job->state)
         job->changed = turn->now;
     turn_put(turn, STORE_JOB, job);
-    turn_touch(turn, STORE_JOB, &job->id);
     if (!made && !job_is_over(old.state) && job_is_over(job->state))
-        metrics_job_ended(&turn->service->metrics, job);
+        turn_touch_over(turn, job);
+    else
+        turn_touch(turn, STORE_JOB, &job->id);
     job_event(turn, &old, job, made);
 }
 

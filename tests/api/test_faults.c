@@ -9,6 +9,8 @@
 /* Each is off when it is 0. */
 static struct {
     _Atomic unsigned lost_ends; /* ends of jobs for which memory lacks */
+    _Atomic unsigned lost_commits; /* commits of such ends for which space lacks */
+    _Atomic bool ending; /*   one is in this transaction */
     _Atomic bool clones; /* the pool can clone, */
     void (*cloning)(void); /*   and what happens while it does */
     _Atomic unsigned cloned; /* how often it has */
@@ -26,11 +28,29 @@ int __wrap_store_apply(
     const struct store_job *job = changes[0].row;
 
     if (changes[0].table == STORE_JOB && changes[0].verb == STORE_PUT &&
-            job->state == CIM_JOB_COMPLETED && below.lost_ends) {
-        below.lost_ends--;
-        return -ENOMEM;
+            job->state == CIM_JOB_COMPLETED) {
+        if (below.lost_ends) {
+            below.lost_ends--;
+            return -ENOMEM;
+        }
+        below.ending = true;
     }
     return __real_store_apply(store, changes, count);
+}
+
+int __real_store_commit(struct store *store);
+int __wrap_store_commit(struct store *store);
+int __wrap_store_commit(struct store *store)
+{
+    bool ending = below.ending;
+
+    below.ending = false;
+    if (ending && below.lost_commits) {
+        below.lost_commits--;
+        store_rollback(store);
+        return -ENOSPC;
+    }
+    return __real_store_commit(store);
 }
 
 int __real_engine_pool_figures(
@@ -98,22 +118,76 @@ TestSuite(faults, .init = begin, .fini = small_pair_end);
 
 /* -- ends ------------------------------------------------------------------------------------ */
 
+static bool writes_work(struct clerk_turn *turn, void *context)
+{
+    struct uuid root = uuid_of(target);
+
+    *(bool *)context = scheduler_writes(turn->service, &root);
+    return false;
+}
+
+static bool target_is_written(void)
+{
+    bool writes = false;
+
+    expect_eq(clerk_call(rig.service->clerk, writes_work, &writes), 0);
+    return writes;
+}
+
+/* Of whatever job, by whatever result. Counted right after the commit that shows the end: when
+   the clerk answers anew, that is behind it. */
+static unsigned ends_counted(void)
+{
+    unsigned long count = 0;
+    size_t length;
+    char *text;
+
+    (void)target_is_written();
+    text = api_metrics(rig.service, &length);
+    expect(text != NULL);
+    for (char *line = text; (line = strstr(line, "\nreplicad_jobs_finished_total{"));) {
+        line = strchr(line, '}');
+        count += strtoul(line + 1, NULL, 10);
+    }
+    free(text);
+    return (unsigned)count;
+}
+
+/** Starts @job. */
+static void modify(const char *operation, char job[37])
+{
+    struct answer answer = rig_callf(&rig, API_REPLICA_MODIFY,
+            (struct asked){ .id = target }, "{\"Operation\":\"%s\"}", operation);
+
+    expect_answer(&answer, STARTED, 4096);
+    answer_id(&answer, "Job", job);
+    answer_release(&answer);
+}
+
 Test(faults, the_end_of_a_job_is_told_again_when_memory_lacks)
 {
-    struct answer answer;
     char job[37];
 
     below.lost_ends = 2;
     pair_attach(&rig, source, target, 4, 0, job);
     expect_eq(job_finish(&rig, job).state, CIM_JOB_COMPLETED);
     expect_eq(below.lost_ends, 0);
+    expect_eq(ends_counted(), 1);
     pair_reach(&rig, target, CIM_SYNC_FROZEN);
-    answer = rig_call(&rig, API_REPLICA_MODIFY, (struct asked){ .id = target },
-            "{\"Operation\":\"Resync\"}"); /* its place is free */
-    expect_answer(&answer, STARTED, 4096);
-    answer_id(&answer, "Job", job);
-    answer_release(&answer);
+    modify("Resync", job); /* its place is free */
     expect_eq(job_finish(&rig, job).state, CIM_JOB_COMPLETED);
+    expect_eq(ends_counted(), 2);
+}
+
+Test(faults, the_end_of_a_job_is_counted_when_it_is_durable)
+{
+    char job[37];
+
+    below.lost_commits = 2;
+    pair_attach(&rig, source, target, 4, 0, job);
+    expect_eq(job_finish(&rig, job).state, CIM_JOB_COMPLETED);
+    expect_eq(below.lost_commits, 0);
+    expect_eq(ends_counted(), 1);
 }
 
 /* -- a scan ---------------------------------------------------------------------------------- */
@@ -163,22 +237,6 @@ static void scanning(void)
     pair_noise(&rig, source, SIZE, 62);
     scan_due_now();
     scan_await();
-}
-
-static bool writes_work(struct clerk_turn *turn, void *context)
-{
-    struct uuid root = uuid_of(target);
-
-    *(bool *)context = scheduler_writes(turn->service, &root);
-    return false;
-}
-
-static bool target_is_written(void)
-{
-    bool writes = false;
-
-    expect_eq(clerk_call(rig.service->clerk, writes_work, &writes), 0);
-    return writes;
 }
 
 static struct answer replicate(const char *of)
