@@ -190,6 +190,44 @@ Test(faults, the_end_of_a_job_is_counted_when_it_is_durable)
     expect_eq(ends_counted(), 1);
 }
 
+/** Prepared, with its ends held; then it is let go. */
+static void prepare_and_let_go(void)
+{
+    struct answer answer =
+            rig_callf(&rig, API_REPLICA_ATTACH, (struct asked){ .id = target },
+                    "{\"SourceElement\":\"%s\",\"CopyType\":4,\"Goal\":{"
+                    "\"InitialSynchronization\":3}}",
+                    source);
+    char job[37];
+
+    expect_answer(&answer, DONE, 0);
+    answer_release(&answer);
+    modify("Prepare", job);
+    expect_eq(job_finish(&rig, job).state, CIM_JOB_COMPLETED);
+    pair_reach(&rig, target, CIM_SYNC_PREPARED);
+    expect(target_is_written()); /* what it holds is nobody else's */
+    expect_eq(ends_counted(), 1);
+    answer = rig_call(&rig, API_REPLICA_MODIFY, (struct asked){ .id = target },
+            "{\"Operation\":\"Unprepare\"}");
+    expect_answer(&answer, DONE, 0);
+    answer_release(&answer);
+    expect(!target_is_written());
+}
+
+Test(faults, the_end_of_a_prepare_is_told_again_when_memory_lacks)
+{
+    below.lost_ends = 2;
+    prepare_and_let_go();
+    expect_eq(below.lost_ends, 0);
+}
+
+Test(faults, the_end_of_a_prepare_is_told_again_when_space_lacks)
+{
+    below.lost_commits = 2;
+    prepare_and_let_go();
+    expect_eq(below.lost_commits, 0);
+}
+
 /* -- a scan ---------------------------------------------------------------------------------- */
 
 static void limit(uint64_t bytes)
