@@ -15,13 +15,15 @@
 
 #include "replica/base/clock.h"
 #include "replica/base/scope.h"
+#include "tests/server/iscsi/allocations.h"
 #include "tests/server/iscsi/backing.h"
+#include "tests/server/iscsi/gate_device.h"
 
 #ifndef REPLICAD_SOURCE_DIR
 #error "REPLICAD_SOURCE_DIR says where the scripts lie: see CMakeLists.txt"
 #endif
 
-enum { SCENARIO_S = 300, LINE = 256, HELD_MAX = 256 };
+enum { SCENARIO_S = 300, LINE = 256 };
 
 static _Noreturn void fail(const char *what)
 {
@@ -29,233 +31,16 @@ static _Noreturn void fail(const char *what)
     abort();
 }
 
-/* -- allocations of the loops' threads ------------------------------------------------------ */
-
-static _Thread_local bool counted;
-static atomic_uint_fast64_t allocations;
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-const bool rig_counts_allocations = false;
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-const bool rig_counts_allocations = false;
-#define SANITIZED
-#endif
-#endif
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) &&                 \
-        !defined(SANITIZED)
-const bool rig_counts_allocations = true;
-
-void *__libc_malloc(size_t size);
-void *__libc_calloc(size_t count, size_t size);
-void *__libc_realloc(void *old, size_t size);
-
-static void count(void)
-{
-    if (counted)
-        atomic_fetch_add_explicit(&allocations, 1, memory_order_relaxed);
-}
-
-__attribute__((visibility("default"))) void *malloc(size_t size)
-{
-    count();
-    return __libc_malloc(size);
-}
-
-__attribute__((visibility("default"))) void *calloc(size_t number, size_t size)
-{
-    count();
-    return __libc_calloc(number, size);
-}
-
-__attribute__((visibility("default"))) void *realloc(void *old, size_t size)
-{
-    count();
-    return __libc_realloc(old, size);
-}
-#endif
-
-uint64_t rig_allocations(void)
-{
-    return atomic_exchange(&allocations, 0);
-}
-
-/* -- a device whose requests can be held back ----------------------------------------------- */
-
-/* Over a memory device. The requests of others are passed on as our own. */
-struct gate {
-    struct block_device base;
-    struct block_device *under;
-    struct memory_disk *disk;
-    struct scsi_backing backing;
-    struct scsi_opening *asked;
-    struct loop *loop;
-    uint32_t max_transfer;
-    struct loop_task opening, keeping, letting;
-    void (*kept)(void *unit, int result);
-    void *unit;
-    void (*closed)(void *context);
-    void *closed_context;
-    struct block_request *held;
-    struct gate_slot {
-        struct block_request request;
-        struct block_request *outer;
-        struct gate_slot *next;
-    } slots[HELD_MAX], *free;
-    _Atomic bool holds;
-    _Atomic unsigned count; /* held now */
-};
-
-static void slot_done(struct block_request *request, int result)
-{
-    struct gate_slot *slot = container_of(request, struct gate_slot, request);
-    struct block_request *outer = slot->outer;
-    struct gate *gate = container_of(outer->device, struct gate, base);
-
-    outer->extents_count = request->extents_count;
-    slot->next = gate->free;
-    gate->free = slot;
-    block_done(outer, result);
-}
-
-static void gate_pass(struct gate *gate, struct block_request *outer)
-{
-    struct gate_slot *slot = gate->free;
-
-    if (!slot)
-        fail("more requests than expected");
-    gate->free = slot->next;
-    slot->outer = outer;
-    slot->request = (struct block_request){ .op = outer->op,
-        .flags = outer->flags,
-        .offset = outer->offset,
-        .length = outer->length,
-        .iov = outer->iov,
-        .iovcnt = outer->iovcnt,
-        .extents = outer->extents,
-        .extents_max = outer->extents_max,
-        .done = slot_done };
-    counted = false; /* a disk in memory remembers what was written: not our affair */
-    block_submit(gate->under, &slot->request);
-    counted = true;
-}
-
-static void gate_submit(struct block_device *base, struct block_request *request)
-{
-    struct gate *gate = container_of(base, struct gate, base);
-
-    if (!atomic_load(&gate->holds)) {
-        gate_pass(gate, request);
-        return;
-    }
-    request->next = gate->held;
-    gate->held = request;
-    atomic_fetch_add(&gate->count, 1);
-}
-
-static void gate_let(struct loop_task *task)
-{
-    struct gate *gate = container_of(task, struct gate, letting);
-
-    while (gate->held) {
-        struct block_request *request = gate->held;
-        gate->held = request->next;
-        atomic_fetch_sub(&gate->count, 1);
-        gate_pass(gate, request);
-    }
-}
-
-static void under_closed(void *context)
-{
-    struct gate *gate = context;
-    gate->closed(gate->closed_context);
-}
-
-static void gate_close(
-        struct block_device *base, void (*closed)(void *context), void *context)
-{
-    struct gate *gate = container_of(base, struct gate, base);
-
-    gate->closed = closed;
-    gate->closed_context = context;
-    block_close(gate->under, under_closed, gate);
-}
-
-static const struct block_ops gate_ops = {
-    .name = "gate", .submit = gate_submit, .close = gate_close
-};
-
-static void gate_opened(struct loop_task *task)
-{
-    struct gate *gate = container_of(task, struct gate, opening);
-    unsigned caps = BLOCK_CAN_ZERO | BLOCK_CAN_DISCARD | BLOCK_CAN_EXTENTS |
-            BLOCK_DISCARD_ZEROES | BLOCK_THIN;
-
-    gate->under = memory_disk_open(gate->disk, gate->loop, caps);
-    gate->base = *gate->under;
-    gate->base.ops = &gate_ops;
-    gate->base.in_flight = 0;
-    if (gate->max_transfer)
-        gate->base.max_transfer = gate->max_transfer;
-    gate->free = NULL;
-    for (unsigned i = 0; i < HELD_MAX; i++) {
-        gate->slots[i].next = gate->free;
-        gate->free = &gate->slots[i];
-    }
-    gate->asked->opened(gate->asked, &gate->base, &(struct fault){ 0 });
-}
-
-static void gate_open(void *context, struct scsi_opening *opening, bool again)
-{
-    struct gate *gate = context;
-
-    (void)again;
-    gate->asked = opening;
-    gate->opening.run = gate_opened;
-    loop_post(gate->loop, &gate->opening);
-}
-
-static void gate_kept(struct loop_task *task)
-{
-    struct gate *gate = container_of(task, struct gate, keeping);
-    gate->kept(gate->unit, 0);
-}
-
-static void gate_keep(void *context, const uint8_t *bytes, size_t length,
-        void (*kept)(void *unit, int result), void *unit)
-{
-    struct gate *gate = context;
-
-    (void)bytes, (void)length;
-    gate->kept = kept;
-    gate->unit = unit;
-    gate->keeping.run = gate_kept;
-    loop_post(gate->loop, &gate->keeping);
-}
-
-static struct gate *gate_make(struct loop *loop, uint32_t max_transfer)
-{
-    struct gate *gate = calloc(1, sizeof *gate);
-
-    if (!gate || !(gate->disk = memory_disk_create(RIG_BYTES, 512)))
-        fail("no memory");
-    gate->loop = loop;
-    gate->max_transfer = max_transfer;
-    gate->letting.run = gate_let;
-    gate->backing = (struct scsi_backing){ gate, gate_open, gate_keep };
-    return gate;
-}
-
 uint8_t *rig_bytes(struct rig *rig, unsigned export)
 {
-    return memory_disk_bytes(rig->gates[export]->disk);
+    return gate_bytes(rig->gates[export]);
 }
 
 /* -- the target ------------------------------------------------------------------------------ */
 
 static void *loop_main(void *loop)
 {
-    counted = true;
+    allocations_watch(true);
     loop_run(loop);
     return NULL;
 }
@@ -283,7 +68,7 @@ struct iscsi_export rig_export(struct rig *rig, unsigned index)
         .initiators = index == 2 ? only : all,
         .initiator_count = 1,
         .loop = index % RIG_LOOPS,
-        .backing = &rig->gates[index]->backing,
+        .backing = gate_backing(rig->gates[index]),
     };
 
     export_id(&export, index);
@@ -338,8 +123,8 @@ struct rig *rig_start(const struct rig_options *options)
     rig->port = port_of(rig, 0);
     rig->port6 = port_of(rig, 1);
     for (unsigned i = 0; i < RIG_EXPORTS; i++) {
-        rig->gates[i] = gate_make(
-                rig->loops[i % RIG_LOOPS], options ? options->max_transfer : 0);
+        rig->gates[i] = gate_create(rig->loops[i % RIG_LOOPS], RIG_BYTES,
+                options ? options->max_transfer : 0);
         struct iscsi_export export = rig_export(rig, i);
         if (iscsi_target_publish(rig->target, &export, RIG_DISKS_MS, &fault) < 0)
             fail(fault.why);
@@ -411,21 +196,16 @@ static void loop_idle(struct loop *loop)
 
 void rig_stop(struct rig *rig)
 {
-    for (unsigned i = 0; i < RIG_EXPORTS; i++) { /* nothing held may outlast the test */
-        atomic_store(&rig->gates[i]->holds, false);
-        if (!rig->gates[i]->letting.queued)
-            loop_post(rig->gates[i]->loop, &rig->gates[i]->letting);
-    }
+    for (unsigned i = 0; i < RIG_EXPORTS; i++) /* nothing held may outlast the test */
+        gate_open(rig->gates[i]);
     iscsi_target_destroy(rig->target, 200);
     for (unsigned i = 0; i < RIG_LOOPS; i++) {
         loop_stop(rig->loops[i]);
         pthread_join(rig->threads[i], NULL);
         loop_destroy(rig->loops[i]);
     }
-    for (unsigned i = 0; i < RIG_EXPORTS; i++) {
-        memory_disk_destroy(rig->gates[i]->disk);
-        free(rig->gates[i]);
-    }
+    for (unsigned i = 0; i < RIG_EXPORTS; i++)
+        gate_destroy(rig->gates[i]);
     free(rig->more);
     free(rig);
 }
@@ -516,16 +296,6 @@ int rig_command(const char *const argv[], unsigned seconds, char *output, size_t
 
 /* -- scenarios: a child that may ask for things ---------------------------------------------- */
 
-static bool wait_held(struct gate *gate, unsigned wanted)
-{
-    for (unsigned i = 0; i < 60000; i++) {
-        if (atomic_load(&gate->count) >= wanted)
-            return true;
-        (void)usleep(1000);
-    }
-    return false;
-}
-
 static int sessions_of(struct rig *rig, unsigned export)
 {
     struct iscsi_export what = rig_export(rig, export);
@@ -608,14 +378,15 @@ static int serve_line(struct rig *rig, const char *line)
         return -EINVAL;
     what = rig_export(rig, export);
     if (strcmp(word, "hold") == 0) {
-        atomic_store(&rig->gates[export]->holds, true);
+        gate_shut(rig->gates[export]);
         return 0;
     }
     if (strcmp(word, "held") == 0)
-        return wait_held(rig->gates[export], (unsigned)atoi(argument)) ? 0 : -ETIMEDOUT;
+        return gate_wait_held(rig->gates[export], (unsigned)atoi(argument))
+                ? 0
+                : -ETIMEDOUT;
     if (strcmp(word, "let") == 0) {
-        atomic_store(&rig->gates[export]->holds, false);
-        loop_post(rig->gates[export]->loop, &rig->gates[export]->letting);
+        gate_open(rig->gates[export]);
         return 0;
     }
     if (strcmp(word, "stand") == 0) {
@@ -642,9 +413,9 @@ static int serve_line(struct rig *rig, const char *line)
     if (strcmp(word, "crowd") == 0)
         return wait_crowd(rig, atoi(argument));
     if (strcmp(word, "allocations") == 0)
-        return (int)rig_allocations();
+        return (int)allocations_take();
     if (strcmp(word, "counts") == 0)
-        return rig_counts_allocations;
+        return allocations_are_counted;
     if (strcmp(word, "withdraw") == 0)
         return iscsi_target_withdraw(rig->target, &what.id, (unsigned)atoi(argument));
     if (strcmp(word, "publish") == 0)

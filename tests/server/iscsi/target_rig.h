@@ -10,9 +10,8 @@
 
 #include <pthread.h>
 #include <semaphore.h>
-#include <stdatomic.h>
 
-#include "replica/block/memory.h"
+#include "replica/loop/loop.h"
 #include "server/iscsi/target.h"
 
 enum { RIG_EXPORTS = 3, RIG_LOOPS = 2, RIG_BYTES = 16 << 20, RIG_DISKS_MS = 60000 };
@@ -63,9 +62,5 @@ void rig_play(const char *script, const char *name, const struct rig_options *op
 /** Runs @argv (NULL ends them), at most @seconds; its exit status, -1 when it was killed.
     What it says goes to @output (NUL-terminated; NULL: standard error). */
 int rig_command(const char *const argv[], unsigned seconds, char *output, size_t room);
-
-/** Allocations by the loops' threads since the last call. Not counted under sanitizers. */
-uint64_t rig_allocations(void);
-extern const bool rig_counts_allocations;
 
 #endif

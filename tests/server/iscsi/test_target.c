@@ -2,6 +2,7 @@
  * target of its own; and strangers. */
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <stdatomic.h>
 
 #include "replica/base/digest.h"
 #include "server/iscsi/pdu.h"
