@@ -12,6 +12,7 @@
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 #define HOST "Host: localhost\r\n"
+#define LAST "Connection: close\r\n"
 
 static struct rig rig;
 static struct http_answer answer;
@@ -246,37 +247,29 @@ Test(answers, paths_and_queries_that_are_refused)
     }
 }
 
+/* @first, that many letters, @rest, the end of a head. */
+static int ask_long(const char *first, size_t letters, const char *rest, bool *ended)
+{
+    char bytes[50000], text[4096];
+    size_t length = strlen(first) + letters;
+
+    memset(bytes, 'a', length);
+    memcpy(bytes, first, strlen(first));
+    length += (size_t)sprintf(bytes + length, "%s\r\n", rest);
+    return rig_raw(&rig, bytes, length, 60000, text, sizeof(text), ended);
+}
+
 Test(answers, a_long_path_is_414_and_a_long_header_is_431)
 {
-    char *path = malloc(40000);
-
-    memset(path, 'a', 40000);
-    memcpy(path, "/jobs/", 6);
-    path[1900] = '\0';
-    cr_assert(ask("GET", path, NULL, NULL) == 200);
-    free(path);
-    char *bytes = malloc(50000), text[4096];
     bool ended;
-    int n = snprintf(bytes, 100, "GET /jobs/");
-    memset(bytes + n, 'a', 5000);
-    n += 5000;
-    n += sprintf(bytes + n, " HTTP/1.1\r\n" HOST "Connection: close\r\n\r\n");
-    cr_assert(
-            rig_raw(&rig, bytes, (size_t)n, 60000, text, sizeof(text), &ended) == 414);
-    n = sprintf(bytes, "GET /jobs HTTP/1.1\r\n" HOST "Connection: close\r\nX-Long: ");
-    memset(bytes + n, 'a', 10000);
-    n += 10000;
-    n += sprintf(bytes + n, "\r\n\r\n");
-    cr_assert(
-            rig_raw(&rig, bytes, (size_t)n, 60000, text, sizeof(text), &ended) == 200);
-    n = sprintf(bytes, "GET /jobs HTTP/1.1\r\n" HOST "X-Long: ");
-    memset(bytes + n, 'a', 40000);
-    n += 40000;
-    n += sprintf(bytes + n, "\r\n\r\n");
-    cr_assert(
-            rig_raw(&rig, bytes, (size_t)n, 60000, text, sizeof(text), &ended) == 431);
+
+    cr_assert(ask_long("GET /jobs/", 1894, " HTTP/1.1\r\n" HOST LAST, &ended) == 200);
+    cr_assert(ask_long("GET /jobs/", 5000, " HTTP/1.1\r\n" HOST LAST, &ended) == 414);
+    cr_assert(ask_long("GET /jobs HTTP/1.1\r\n" HOST LAST "X-Long: ", 10000, "\r\n",
+                      &ended) == 200);
+    cr_assert(ask_long("GET /jobs HTTP/1.1\r\n" HOST "X-Long: ", 40000, "\r\n",
+                      &ended) == 431);
     cr_assert(ended);
-    free(bytes);
 }
 
 static long body_send(size_t length, bool chunked)
