@@ -255,19 +255,10 @@ static char *next_path(
     return fclose(to) == 0 ? text : NULL;
 }
 
-union list_row {
-    struct store_element element;
-    struct store_replica replica;
-    struct store_job job;
-    struct store_result result;
-    struct store_setting setting;
-    struct store_pipe pipe;
-};
-
 static int page_render(struct call *call, struct store_reader *reader,
         const struct list_page *page, struct writer *writer, render_f *render)
 {
-    union list_row row;
+    union store_row row;
 
     writer_array(writer, "Members");
     for (unsigned i = 0; i < page->count && i < page->limit; i++) {

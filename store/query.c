@@ -16,18 +16,6 @@
 
 enum { VALUES_MAX = 16, FILTERS_MAX = 8, LIMIT_MAX = 1000, WEIGH_MAX = 1000 };
 
-union any_row {
-    struct store_element element;
-    struct store_replica replica;
-    struct store_job job;
-    struct store_result result;
-    struct store_setting setting;
-    struct store_pipe pipe;
-    struct store_event event;
-    struct store_key key;
-    struct store_meta meta;
-};
-
 /* -- one row ---------------------------------------------------------------------------- */
 
 static int row_fetch(struct statement *statement, enum store_table table, void *row)
@@ -327,7 +315,7 @@ int store_list(struct store_reader *reader, const struct store_query *query,
         store_row_f *each, void *context)
 {
     scoped(walk_end) struct walk walk = { .reader = reader, .query = query };
-    union any_row row;
+    union store_row row;
     struct statement *stream;
     unsigned delivered = 0;
     int error;

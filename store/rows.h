@@ -180,4 +180,19 @@ struct store_meta {
     char value[STORE_ADDRESS];
 };
 
+/** Room for a row of any table. */
+union store_row {
+    struct store_element element;
+    struct store_replica replica;
+    struct store_job job;
+    struct store_result result;
+    struct store_setting setting;
+    struct store_pipe pipe;
+    struct store_event event;
+    struct store_key key;
+    struct store_export export;
+    struct store_reservation reservation;
+    struct store_meta meta;
+};
+
 #endif

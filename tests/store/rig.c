@@ -151,7 +151,7 @@ static uint64_t number_fill(
 }
 
 static void field_fill(const struct field *field, enum rig_values values,
-        uint64_t *seed, union rig_row *row)
+        uint64_t *seed, union store_row *row)
 {
     static char longs[4][LONG_MAX_BYTES + 1];
     static unsigned next;
@@ -173,7 +173,7 @@ static void field_fill(const struct field *field, enum rig_values values,
 }
 
 void rig_fill(enum store_table word, enum rig_values values, uint64_t id,
-        uint64_t *seed, union rig_row *row)
+        uint64_t *seed, union store_row *row)
 {
     const struct table *table = table_of(word);
     struct uuid key = rig_id(id);

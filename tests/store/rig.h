@@ -36,18 +36,6 @@ int rig_delete(struct rig *rig, enum store_table table, const void *row);
 /** An id that is the @n-th in the order of ids, "00000000-0000-7000-8000-%012x". */
 struct uuid rig_id(uint64_t n);
 
-union rig_row {
-    struct store_element element;
-    struct store_replica replica;
-    struct store_job job;
-    struct store_result result;
-    struct store_setting setting;
-    struct store_pipe pipe;
-    struct store_event event;
-    struct store_key key;
-    struct store_meta meta;
-};
-
 /** Ways to fill a row: see rig_fill(). */
 enum rig_values { RIG_ZERO, RIG_LARGEST, RIG_SMALLEST, RIG_RANDOM, RIG_VALUES };
 
@@ -57,7 +45,7 @@ enum rig_values { RIG_ZERO, RIG_LARGEST, RIG_SMALLEST, RIG_RANDOM, RIG_VALUES };
  * (events: the number). Long texts are static.
  */
 void rig_fill(enum store_table table, enum rig_values values, uint64_t id,
-        uint64_t *seed, union rig_row *row);
+        uint64_t *seed, union store_row *row);
 
 /** Are they equal, field by field, long texts by what they say? */
 bool rig_equal(enum store_table table, const void *a, const void *b);

@@ -71,7 +71,7 @@ static void child_run(uint64_t n, uint64_t seed, int acknowledge)
 
 static void row_there(enum store_table table, uint64_t n, uint64_t value)
 {
-    union rig_row row;
+    union store_row row;
     int error = store_get(store_own_reader(rig.store), table, rig_id(n).text, &row);
 
     cr_assert_eq(error, 0, "%" PRIu64 " was acknowledged and is gone: %d", n, error);
@@ -80,7 +80,7 @@ static void row_there(enum store_table table, uint64_t n, uint64_t value)
 
 static bool is_there(enum store_table table, uint64_t n)
 {
-    union rig_row row;
+    union store_row row;
 
     return store_get(store_own_reader(rig.store), table, rig_id(n).text, &row) == 0;
 }

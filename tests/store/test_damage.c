@@ -34,7 +34,7 @@ TestSuite(damage, .init = setup, .fini = teardown);
 
 /* Every field follows from the key and the revision. */
 static void row_make(
-        enum store_table table, uint64_t n, int64_t revision, union rig_row *row)
+        enum store_table table, uint64_t n, int64_t revision, union store_row *row)
 {
     uint64_t seed = n * 31 + (uint64_t)revision * 1009 + table;
 
@@ -47,7 +47,7 @@ static void row_make(
 
 static void rows_put(int64_t revision)
 {
-    union rig_row row;
+    union store_row row;
 
     for (uint64_t n = 1; n <= ROWS; n++) {
         row_make(STORE_JOB, n, revision, &row);
@@ -104,7 +104,7 @@ static bool row_true(void *context, const void *row)
     const struct store_job *job = row;
     const struct store_element *element = row;
     int64_t revision = table == STORE_JOB ? job->revision : element->revision;
-    union rig_row expected;
+    union store_row expected;
 
     cr_assert(revision == 1 || revision == 2);
     row_make(table, strtoull(job->id.text + 24, NULL, 16), revision, &expected);
@@ -119,7 +119,7 @@ static bool error_fits(int error)
 
 static void reads_are_true(struct store_reader *reader)
 {
-    union rig_row row;
+    union store_row row;
 
     for (enum store_table table = STORE_ELEMENT; table <= STORE_JOB; table += 2) {
         struct store_query query = { .table = table, .limit = 1000 };

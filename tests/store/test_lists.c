@@ -362,7 +362,7 @@ static bool count_each(void *context, const void *row)
 Test(lists, every_column_finds_its_row)
 {
     struct store_reader *own = store_own_reader(world->rig.store);
-    union rig_row row;
+    union store_row row;
 
     for (unsigned column = 0; column < STORE_COLUMN_COUNT; column++) {
         enum store_table table = column_table(column);
@@ -392,7 +392,7 @@ Test(lists, every_column_finds_its_row)
 Test(lists, tables_without_filters)
 {
     struct store_reader *own = store_own_reader(world->rig.store);
-    union rig_row row;
+    union store_row row;
 
     for (unsigned table = 0; table < STORE_TABLE_COUNT; table++) {
         struct store_query query = { .table = table, .limit = 2 };

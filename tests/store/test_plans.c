@@ -165,7 +165,7 @@ static unsigned table_run(struct store_reader *reader, enum store_table table)
 static void rows_make(struct rig *rig)
 {
     uint64_t seed = 11;
-    union rig_row row;
+    union store_row row;
 
     cr_assert_eq(store_begin(rig->store), 0);
     for (unsigned table = 0; table < STORE_TABLE_COUNT; table++)
@@ -179,7 +179,7 @@ static void rows_make(struct rig *rig)
 static void others_run(struct rig *rig, struct store_reader *reader)
 {
     uint64_t seed = 12;
-    union rig_row row;
+    union store_row row;
 
     cr_assert_geq(store_events(reader, 3, 10, row_each, NULL), 0);
     cr_assert_gt(store_last_event(reader), 0);
@@ -187,7 +187,7 @@ static void others_run(struct rig *rig, struct store_reader *reader)
     for (unsigned table = 0; table < STORE_TABLE_COUNT; table++) {
         rig_fill(table, RIG_LARGEST, 5, &seed, &row);
         cr_assert_eq(
-                store_get(reader, table, rig_key(table, &row), &(union rig_row){ 0 }),
+                store_get(reader, table, rig_key(table, &row), &(union store_row){ 0 }),
                 0);
         cr_assert_eq(rig_put(rig, table, &row), 0);
         cr_assert_eq(rig_delete(rig, table, &row), 0);

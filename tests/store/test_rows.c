@@ -106,9 +106,9 @@ Test(rows, indexes_agree_with_descriptors)
     rig_remove(&rig);
 }
 
-static void trip(struct rig *rig, enum store_table table, const union rig_row *row)
+static void trip(struct rig *rig, enum store_table table, const union store_row *row)
 {
-    union rig_row back;
+    union store_row back;
     struct store_reader *reader;
 
     cr_assert_eq(rig_put(rig, table, row), 0, "%s", table_of(table)->name);
@@ -125,7 +125,7 @@ Test(rows, every_value_comes_back)
 {
     uint64_t seed = seed_take("rows");
     struct rig rig;
-    union rig_row row;
+    union store_row row;
 
     rig_make(&rig);
     rig_open(&rig);
@@ -151,7 +151,7 @@ Test(rows, every_field_alone_can_be_changed)
 {
     uint64_t seed = 7;
     struct rig rig;
-    union rig_row row, other;
+    union store_row row, other;
 
     rig_make(&rig);
     rig_open(&rig);
@@ -159,7 +159,7 @@ Test(rows, every_field_alone_can_be_changed)
     for (unsigned table = 0; table < STORE_TABLE_COUNT; table++)
         for (unsigned i = 1; i < table_of(table)->count; i++) {
             const struct field *field = &table_of(table)->fields[i];
-            union rig_row back;
+            union store_row back;
             rig_fill(table, RIG_SMALLEST, 1, &seed, &row);
             cr_assert_eq(rig_put(&rig, table, &row), 0);
             rig_fill(table, i % 2 ? RIG_ZERO : RIG_LARGEST, 1, &seed, &other);
@@ -203,7 +203,7 @@ Test(rows, deleting)
 {
     uint64_t seed = 3;
     struct rig rig;
-    union rig_row row, back;
+    union store_row row, back;
 
     rig_make(&rig);
     rig_open(&rig);
@@ -223,7 +223,7 @@ Test(rows, deleting)
 Test(rows, a_key_that_is_none)
 {
     struct rig rig;
-    union rig_row back;
+    union store_row back;
     static const char *const keys[] = { "", "x", "-1", "1x", "99999999999999999999",
         "'; DROP TABLE job; --", " 1", "+1" };
     struct store_event one = { .number = 1 };
