@@ -233,10 +233,43 @@ static const struct list_member list_members[] = {
     { .name = "MethodName", .column = JOB_METHOD, .type = LIST_TEXT },
 };
 
+/** What is shown as New may be stored as what it was before: all of those are looked at. */
+static void states_widen(struct store_filter *filter)
+{
+    bool among[CIM_JOB_QUERY_PENDING + 1] = { false };
+
+    for (unsigned i = 0; i < filter->count; i++)
+        if (filter->numbers[i] >= 0 && filter->numbers[i] <= CIM_JOB_QUERY_PENDING)
+            among[filter->numbers[i]] = true;
+    among[CIM_JOB_STARTING] |= among[CIM_JOB_NEW];
+    among[CIM_JOB_RUNNING] |= among[CIM_JOB_NEW];
+    filter->count = 0;
+    for (int64_t state = 0; state <= CIM_JOB_QUERY_PENDING; state++)
+        if (among[state])
+            filter->numbers[filter->count++] = state;
+    if (filter->count == 0)
+        filter->numbers[filter->count++] = 0; /* no job's */
+}
+
+static int64_t state_shown(const struct service *service, const void *row)
+{
+    struct store_job job = *(const struct store_job *)row;
+
+    job_as_it_is(service, &job);
+    return job.state;
+}
+
 void call_JOBS_LIST(struct call *call)
 {
-    list_serve(call, STORE_JOB, "/jobs", list_members,
-            sizeof(list_members) / sizeof(list_members[0]), job_render);
+    struct list_member members[sizeof(list_members) / sizeof(list_members[0])];
+
+    memcpy(members, list_members, sizeof(members));
+    if (!call->service->recovered) {
+        members[0].widen = states_widen;
+        members[0].shown = state_shown;
+    }
+    list_serve(call, STORE_JOB, "/jobs", members, sizeof(members) / sizeof(members[0]),
+            job_render);
 }
 
 /** ?wait=N, seconds; 0 when it is not asked. */

@@ -29,6 +29,11 @@ struct list_page {
     struct uuid before, since;
     struct uuid ids[LIMIT_MAX + 1];
     unsigned count, limit;
+    /* of a member that is not always shown as it is stored */
+    const struct service *service;
+    int64_t (*shown)(const struct service *service, const void *row); /* NULL: none */
+    struct store_filter asked;
+    struct uuid last; /* row that was looked at */
 };
 
 static void page_destroy(struct list_page **page)
@@ -131,6 +136,12 @@ static bool filter_parse(struct call *call, struct list_page *page,
             return false;
         }
     }
+    if (member->shown) {
+        page->shown = member->shown;
+        page->service = call->service;
+        page->asked = *filter;
+        member->widen(filter);
+    }
     return true;
 }
 
@@ -220,6 +231,34 @@ static bool page_collect(void *context, const void *row)
     return page->count <= page->limit;
 }
 
+static bool page_pick(void *context, const void *row)
+{
+    struct list_page *page = context;
+    int64_t shown = page->shown(page->service, row);
+
+    page->last = *(const struct uuid *)row;
+    for (unsigned i = 0; i < page->asked.count; i++)
+        if (page->asked.numbers[i] == shown)
+            return page_collect(page, row);
+    return true;
+}
+
+/** 0, or an errno. */
+static int page_find(struct store_reader *reader, struct list_page *page)
+{
+    int found;
+
+    if (!page->shown) {
+        found = store_list(reader, &page->query, page_collect, page);
+        return found < 0 ? found : 0;
+    }
+    do { /* what is passed over may be more than what is asked for */
+        found = store_list(reader, &page->query, page_pick, page);
+        page->query.before = page->last.text;
+    } while (found == (int)page->query.limit && page->count <= page->limit);
+    return found < 0 ? found : 0;
+}
+
 /** RFC 3986 unreserved characters and a few harmless ones stay. */
 static void escape(FILE *to, const char *text)
 {
@@ -280,7 +319,7 @@ static void page_answer(struct call *call, struct store_reader *reader,
 {
     struct writer *writer = writer_create();
     scoped_free char *next = NULL;
-    int result = store_list(reader, &page->query, page_collect, page);
+    int result = page_find(reader, page);
 
     if (result >= 0 && writer)
         result = page_render(call, reader, page, writer, render);

@@ -153,6 +153,10 @@ struct list_member {
     enum cim_map map;
     const char *collection; /* REFERENCE, NAMED */
     bool (*parse)(const char *text, int64_t *value); /* PARSED */
+    /* The value that is shown is not always the one stored, NULL: it is. @widen: what may be
+       stored where that is asked for. Of one member at most. */
+    void (*widen)(struct store_filter *filter);
+    int64_t (*shown)(const struct service *service, const void *row);
 };
 
 /**

@@ -172,6 +172,35 @@ static bool metrics_say(const char *line)
     return found;
 }
 
+/** How many jobs are in the list, and how many of a page for one. */
+static size_t jobs_listed(const char *query, bool *next)
+{
+    struct answer answer =
+            rig_call(&rig, API_JOBS_LIST, (struct asked){ .query = query }, NULL);
+    size_t count;
+
+    expect_answer(&answer, DONE, -1);
+    count = json_array_size(json_object_get(answer.json, "Members"));
+    if (next)
+        *next = json_is_string(json_object_get(answer.json, "Next"));
+    answer_release(&answer);
+    return count;
+}
+
+/** As they are shown, so they are filtered. */
+static void lists_say_new(void)
+{
+    bool next;
+
+    expect_eq(jobs_listed("JobState=Running", NULL), 0);
+    expect_eq(jobs_listed("JobState=Starting,Running,Completed", NULL), 0);
+    expect_eq(jobs_listed("JobState=New", NULL), 1);
+    expect_eq(jobs_listed("JobState=2,99,Suspended&limit=1", &next), 1);
+    expect(!next);
+    expect_eq(jobs_listed("JobState=99", NULL), 0);
+    expect_eq(jobs_listed("MethodName=AttachOrModifyReplica", NULL), 1);
+}
+
 Test(full, what_waits_for_recovery_does_not_run)
 {
     static const char *const lines[] = {
@@ -195,6 +224,7 @@ Test(full, what_waits_for_recovery_does_not_run)
     expect_str(answer_text(&answer, "LimitedBy"), "Queue");
     answer_release(&answer);
     expect(metrics_say(lines[0]) && !metrics_say(lines[1]));
+    lists_say_new();
     disk_works();
     while (!rig.service->recovered) {
         expect(!instant_reached(clock_monotonic(), deadline));
@@ -204,5 +234,7 @@ Test(full, what_waits_for_recovery_does_not_run)
     answer = rig_call(&rig, API_JOB_GET, (struct asked){ .id = job }, NULL);
     expect_eq(answer_number(&answer, "JobState"), CIM_JOB_RUNNING);
     answer_release(&answer);
+    expect_eq(jobs_listed("JobState=Running", NULL), 1);
+    expect_eq(jobs_listed("JobState=New", NULL), 0);
     expect(metrics_say(lines[1]));
 }
