@@ -120,6 +120,95 @@ static bool against_source(
             !uuid_is_none(&pair->job) && !replica_is_verified(claims->reader, pair);
 }
 
+/* -- a source that is not whole ------------------------------------------------------------ */
+
+struct lack {
+    struct store_reader *reader;
+    struct store_element element; /* where it lacks, "" in its id: nowhere */
+    struct store_replica pair; /* that can bring it back, "" in its id: none */
+    bool restores; /* as it is */
+};
+
+static bool lack_element(void *context, const struct store_element *other)
+{
+    struct lack *lack = context;
+
+    if (!other->complete)
+        lack->element = *other;
+    return other->complete;
+}
+
+/** One whose replica is whole; the best is one that may restore from it at once. */
+static bool lack_pair(void *context, const void *row)
+{
+    struct lack *lack = context;
+    const struct store_replica *pair = row;
+    struct store_element target;
+
+    if (store_get(lack->reader, STORE_ELEMENT, pair->id.text, &target) != 0 ||
+            !target.complete || !uuid_is_none(&pair->job))
+        return true;
+    lack->pair = *pair;
+    lack->restores = cim_legality_of(CIM_OP_RESTORE, pair->copy_type, pair->sync_state)
+                             .legality == CIM_LEGAL;
+    return !lack->restores;
+}
+
+void restore_back(struct store_reader *reader, const struct uuid *source,
+        const struct uuid *target, char text[REMEDY])
+{
+    struct store_element from, to;
+    char part[200] = "", whole[80];
+    int type;
+
+    *text = '\0';
+    if (store_get(reader, STORE_ELEMENT, target->text, &from) != 0 ||
+            store_get(reader, STORE_ELEMENT, source->text, &to) != 0)
+        return;
+    (void)snprintf(whole, sizeof(whole), "\"/elements/%s\"", from.id.text);
+    if (from.size > to.size) { /* its beginning is what was restored */
+        (void)snprintf(part, sizeof(part),
+                "POST /elements {\"Type\":\"StorageExtent\",\"Of\":\"/elements/%s\","
+                "\"Offset\":%llu,\"Size\":%llu}, then ",
+                uuid_is_none(&from.of) ? from.id.text : from.of.text,
+                (unsigned long long)from.offset, (unsigned long long)to.size);
+        (void)snprintf(whole, sizeof(whole), "its Self");
+    }
+    type = to.remote ? CIM_COPY_ASYNC : CIM_COPY_UNSYNC_UNASSOC;
+    (void)snprintf(text, REMEDY,
+            "DELETE /replicas/%s, then %sPOST /replicas/%s/attach "
+            "{\"SourceElement\":%s,\"CopyType\":%d}",
+            target->text, part, source->text, whole, type);
+}
+
+static void lack_remedy(struct lack *lack, struct api_outcome *outcome)
+{
+    const char *id = lack->element.id.text;
+    struct store_query query = { .table = STORE_REPLICA,
+        .filter_count = 1,
+        .filters = { { .column = REPLICA_SOURCE, .count = 1, .texts = { id } } },
+        .limit = 1000 };
+    struct store_replica pair;
+    char text[REMEDY];
+
+    if (store_get(lack->reader, STORE_REPLICA, id, &pair) == 0) {
+        outcome_remedy(
+                outcome, "POST /replicas/%s/modify {\"Operation\":\"Resync\"}", id);
+        return;
+    }
+    (void)store_list(lack->reader, &query, lack_pair, lack);
+    if (lack->restores) {
+        outcome_remedy(outcome, "POST /replicas/%s/modify {\"Operation\":\"Restore\"}",
+                lack->pair.id.text);
+    } else if (!uuid_is_none(&lack->pair.id)) {
+        restore_back(lack->reader, &lack->element.id, &lack->pair.id, text);
+        outcome_remedy(outcome, "%s", text);
+    } else {
+        outcome_remedy(outcome,
+                "POST /replicas/%s/attach with a SourceElement that is whole", id);
+    }
+}
+
 bool claims_source(struct call *call, struct store_reader *reader,
         const struct store_element *element, const struct uuid *but)
 {
@@ -129,17 +218,23 @@ bool claims_source(struct call *call, struct store_reader *reader,
         .against = against_source,
         .what = "the source is being written by a job",
         .pointer = "/SourceElement" };
+    struct lack lack = { .reader = reader };
 
     if (!claims_look(&claims, element))
         return false;
-    if (element_complete(reader, element))
+    element_overlaps(reader, element, lack_element, &lack);
+    if (uuid_is_none(&lack.element.id))
         return true;
     outcome_fail(call->outcome, API_IN_USE, CIM_IN_USE,
-            "the source is not Complete: no whole copy of it was ever finished");
+            "the source is not Complete: a copy or a Restore onto it began and did not "
+            "end, and what it holds is neither the old nor the new");
     outcome_pointer(call->outcome, "/SourceElement", "not Complete");
-    outcome_holder_of(call->outcome, "elements", &element->id);
+    outcome_holder_of(call->outcome, "elements", &lack.element.id);
+    lack_remedy(&lack, call->outcome);
     return false;
 }
+
+/* -- what is restored, what is served ------------------------------------------------------ */
 
 /** Another pair's target; a source that a job reads, or that is held. */
 static bool against_restore(

@@ -482,32 +482,54 @@ unsigned job_sweep(struct service *service)
 
 /* -- errors ------------------------------------------------------------------------ */
 
-/** What a person can do about it. */
-static const char *recommended(int64_t cause)
+/** What a person can do about the cause, before the copy is asked for again. */
+static const char *cause_mended(int64_t cause)
 {
     switch (cause) {
-    case CIM_CAUSE_SYNC_LOSS:
-        return "Find out who wrote to either side since the last copy, then "
-               "resynchronise the replica, or restore from it";
     case CIM_CAUSE_STORAGE_CAPACITY:
     case CIM_CAUSE_CAPACITY:
-        return "Make room, then resynchronise the replica";
+        return "Make room";
     case CIM_CAUSE_AUTHENTICATION:
-        return "Check the credentials file of the element, then resynchronise the "
-               "replica";
+        return "Check the credentials file of the element";
     case CIM_CAUSE_CONNECTION:
     case CIM_CAUSE_TIMEOUT:
-        return "Check that the portal answers, then resynchronise the replica";
-    case CIM_CAUSE_CORRUPT_DATA:
-        return "Do not trust the device: what was read back is not what was written";
+        return "Check that the portal answers";
     case CIM_CAUSE_ELEMENT_MISSING:
         return "Check that the file or logical unit is there and has its size";
     default:
-        return "See ErrorDescription of the job, then resynchronise the replica";
+        return "See ErrorDescription of the job";
     }
 }
 
-static void render_error(struct writer *writer, const struct store_job *job)
+/** A Restore that failed leaves its source half written: there is nothing to resynchronise
+    the replica from. */
+static void recommend(
+        struct writer *writer, struct store_reader *reader, const struct store_job *job)
+{
+    char text[160], back[REMEDY];
+
+    if (job->probable_cause == CIM_CAUSE_SYNC_LOSS)
+        (void)snprintf(text, sizeof(text),
+                "Find out who wrote to either side since the last copy, then "
+                "resynchronise the replica, or restore from it");
+    else if (job->probable_cause == CIM_CAUSE_CORRUPT_DATA)
+        (void)snprintf(text, sizeof(text),
+                "Do not trust the device: what was read back is not what was written");
+    else
+        (void)snprintf(text, sizeof(text), "%s%s", cause_mended(job->probable_cause),
+                job->work == JOB_RESTORE          ? ""
+                        : job->work == JOB_VERIFY ? ", then verify again"
+                                                  : ", then resynchronise the replica");
+    writer_text(writer, NULL, text);
+    if (job->work != JOB_RESTORE)
+        return;
+    restore_back(reader, &job->target, &job->source, back);
+    if (back[0])
+        writer_text(writer, NULL, back);
+}
+
+static void render_error(
+        struct writer *writer, struct store_reader *reader, const struct store_job *job)
 {
     char self[64];
 
@@ -521,7 +543,7 @@ static void render_error(struct writer *writer, const struct store_job *job)
     writer_text(writer, "ProbableCauseDescription", job->error);
     writer_text(writer, "Message", job->error);
     writer_array(writer, "RecommendedActions");
-    writer_text(writer, NULL, recommended(job->probable_cause));
+    recommend(writer, reader, job);
     writer_end(writer);
     writer_text(writer, "ErrorSource", self);
     writer_signed(writer, "ErrorSourceFormat", 1);
@@ -542,10 +564,9 @@ static void errors_render(struct call *call, struct store_reader *reader,
     const struct store_job *job = row;
 
     (void)call;
-    (void)reader;
     writer_array(writer, "Members");
     if (job->state == CIM_JOB_EXCEPTION)
-        render_error(writer, job);
+        render_error(writer, reader, job);
     writer_end(writer);
     writer_null(writer, "Next");
 }

@@ -18,7 +18,7 @@ struct api_problem {
         char pointer[128], detail[200];
     } pointer[POINTERS];
     char holder[HOLDERS][64];
-    char remedy[256];
+    char remedy[REMEDY];
 };
 
 static void outcome_clear(struct api_outcome *outcome)

@@ -114,6 +114,7 @@ void outcome_pointer(
 void outcome_holder(struct api_outcome *outcome, const char *path);
 void outcome_holder_of(
         struct api_outcome *outcome, const char *collection, const struct uuid *id);
+enum { REMEDY = 512 }; /* bytes of the text, its end included */
 void outcome_remedy(struct api_outcome *outcome, const char *format, ...)
         __attribute__((format(printf, 2, 3)));
 /** 3, 4 (502, 507, 409...), 2 from what the engine answered of what is at @address, of the form
@@ -387,6 +388,10 @@ bool claims_target(struct call *call, struct store_reader *reader,
 /** The same for a source: it is Complete, and nothing writes it now. */
 bool claims_source(struct call *call, struct store_reader *reader,
         const struct store_element *element, const struct uuid *but);
+/** The calls that bring @source back after a Restore from @target that did not end: the pair
+    is let go, and a copy goes the other way. "" when an element is gone. */
+void restore_back(struct store_reader *reader, const struct uuid *source,
+        const struct uuid *target, char text[REMEDY]);
 /** For Restore: nothing else may use what is written. */
 bool claims_restore(struct call *call, struct store_reader *reader,
         const struct store_element *element, const struct uuid *but);

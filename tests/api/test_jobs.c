@@ -295,6 +295,33 @@ Test(jobs, errors_are_there_for_one_that_failed)
     answer_release(&answer);
 }
 
+Test(jobs, who_lost_a_restore_is_not_told_to_resynchronise)
+{
+    struct store_job job = sample(CIM_JOB_EXCEPTION);
+    char source[37], target[37], way[200];
+    struct answer answer;
+    json_t *advice;
+
+    rig_element(&rig, "StorageVolume", 1 << 20, source);
+    rig_element(&rig, "StorageVolume", 1 << 20, target);
+    job.work = JOB_RESTORE; /* it read the pair's target */
+    expect(uuid_parse(target, &job.source) && uuid_parse(source, &job.target));
+    job.probable_cause = CIM_CAUSE_CONNECTION;
+    put(&job);
+    answer = rig_call(&rig, API_JOB_ERRORS, (struct asked){ .id = job.id.text }, NULL);
+    expect_answer(&answer, DONE, -1);
+    advice = json_object_get(json_array_get(json_object_get(answer.json, "Members"), 0),
+            "RecommendedActions");
+    expect_str(json_string_value(json_array_get(advice, 0)),
+            "Check that the portal answers");
+    snprintf(way, sizeof(way),
+            "DELETE /replicas/%s, then POST /replicas/%s/attach "
+            "{\"SourceElement\":\"/elements/%s\",\"CopyType\":5}",
+            target, source, target);
+    expect_str(json_string_value(json_array_get(advice, 1)), way);
+    answer_release(&answer);
+}
+
 Test(jobs, the_sweep_takes_what_asked_for_it_and_is_old_enough)
 {
     struct store_job old = sample(CIM_JOB_COMPLETED), young = sample(CIM_JOB_COMPLETED),

@@ -386,6 +386,63 @@ Test(states, restore_brings_the_source_back)
     expect(element_row(&rig, source).complete);
 }
 
+/** A Restore that was terminated: the source is neither the old nor the new. */
+static void restore_broken(void)
+{
+    struct answer answer;
+    char job[37];
+
+    pair_attach(&rig, source, target, 4, PAIRS_CRAWL, job);
+    job_unlimit(&rig, job);
+    expect_eq(job_finish(&rig, job).state, CIM_JOB_COMPLETED);
+    pair_noise(&rig, source, SIZE, 26);
+    answer = modify(CIM_OP_RESTORE);
+    expect_answer(&answer, STARTED, 4096);
+    answer_id(&answer, "Job", job);
+    answer_release(&answer);
+    answer = request(job, CIM_REQUEST_TERMINATE);
+    expect_answer(&answer, STARTED, 4096);
+    answer_release(&answer);
+    expect_eq(job_finish(&rig, job).state, CIM_JOB_TERMINATED);
+    pair_reach(&rig, target, CIM_SYNC_BROKEN);
+    expect(!element_row(&rig, source).complete);
+}
+
+/** Refused with 6, and the way out is named. */
+static void refused_for_lack(struct answer answer)
+{
+    char way[200];
+
+    expect_answer(&answer, IN_USE, 6);
+    expect(strstr(answer_detail(&answer), "Restore"));
+    snprintf(way, sizeof(way),
+            "DELETE /replicas/%s, then POST /replicas/%s/attach "
+            "{\"SourceElement\":\"/elements/%s\",\"CopyType\":5}",
+            target, source, target);
+    expect_str(answer_text(&answer, "Remedy"), way);
+    answer_release(&answer);
+}
+
+Test(states, after_a_broken_restore_the_copy_goes_the_other_way)
+{
+    struct answer answer;
+    char job[37];
+
+    restore_broken();
+    refused_for_lack(modify(CIM_OP_RESYNC));
+    refused_for_lack(rig_callf(&rig, API_REPLICA_CREATE, (struct asked){ 0 },
+            "{\"SourceElement\":\"/elements/%s\",\"CopyType\":5}", source));
+    done(modify(CIM_OP_DETACH));
+    pair_attach(&rig, target, source, 5, 0, job);
+    expect_eq(job_finish(&rig, job).state, CIM_JOB_COMPLETED);
+    expect(pair_equal(&rig, source, target, SIZE));
+    expect(element_row(&rig, source).complete);
+    answer = rig_callf(&rig, API_REPLICA_CREATE, (struct asked){ 0 },
+            "{\"SourceElement\":\"/elements/%s\",\"CopyType\":5}", source);
+    expect_answer(&answer, STARTED, 4096);
+    answer_release(&answer);
+}
+
 Test(states, resync_takes_a_new_point_in_time)
 {
     struct store_replica before, after;
