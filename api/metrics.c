@@ -108,7 +108,7 @@ static void times_print(
 /* -- relationships ----------------------------------------------------------------- */
 
 struct pair {
-    struct uuid id, source;
+    struct uuid id, source, job;
     int64_t copy_type, state, percent, when_synced, rpo;
 };
 
@@ -134,8 +134,8 @@ static bool pair_add(void *context, const void *row)
         pairs->room = room;
     }
     pairs->list[pairs->count++] = (struct pair){ replica->id, replica->source,
-        replica->copy_type, replica->sync_state, replica->percent, replica->when_synced,
-        replica->rpo };
+        replica->job, replica->copy_type, replica->sync_state, replica->percent,
+        replica->when_synced, replica->rpo };
     return true;
 }
 
@@ -152,6 +152,9 @@ static bool pairs_read(struct store_reader *reader, struct pairs *pairs)
         }
         result = store_list(reader, &query, pair_add, pairs);
     } while (result == PAGE && !pairs->failed);
+    for (size_t i = 0; i < pairs->count; i++)
+        pairs->list[i].percent =
+                replica_percent(reader, &pairs->list[i].job, pairs->list[i].percent);
     return result >= 0 && !pairs->failed;
 }
 

@@ -191,6 +191,13 @@ static void pair_broken(
     replica_break(turn, replica, &fault);
 }
 
+/** A copy that has begun has left the target as far as it came, whatever it held before. */
+static void pair_left(struct store_replica *replica, const struct store_job *job)
+{
+    if (replica && job->started && (job->work == JOB_COPY || job->work == JOB_RESYNC))
+        replica->percent = job->percent;
+}
+
 /** A verify has not ended well: the pair is what it was. @why: NULL when nothing was found. */
 static void pair_kept(
         struct clerk_turn *turn, struct store_replica *replica, const char *why)
@@ -235,6 +242,7 @@ static void job_ended_on_request(
     job->probable_cause = CIM_CAUSE_OTHER;
     job_over(turn, job, wanted == WANT_KILL ? CIM_JOB_KILLED : CIM_JOB_TERMINATED,
             CIM_FAILED);
+    pair_left(replica, job);
     if (replica && job->work == JOB_VERIFY)
         pair_kept(turn, replica, NULL);
     else if (replica)
@@ -292,6 +300,7 @@ static void job_failed(struct clerk_turn *turn, struct store_job *job,
         job_differs(job);
     log_event(LOG_WARN, "job-failed", about, "%s", job->error);
     job_over(turn, job, CIM_JOB_EXCEPTION, job->error_code);
+    pair_left(replica, job);
     if (replica && job->work == JOB_VERIFY)
         pair_kept(turn, replica, job->error);
     else if (replica)

@@ -41,16 +41,14 @@ static void render_rpo(struct writer *writer, const struct store_replica *replic
                                 replica->rpo * second_ms);
 }
 
-/** Of the copy that runs; else what the last one left. */
-static int64_t replica_percent(
-        struct store_reader *reader, const struct store_replica *replica)
+int64_t replica_percent(
+        struct store_reader *reader, const struct uuid *its_job, int64_t left)
 {
     struct store_job job;
 
-    if (uuid_is_none(&replica->job) ||
-            store_get(reader, STORE_JOB, replica->job.text, &job) ||
+    if (uuid_is_none(its_job) || store_get(reader, STORE_JOB, its_job->text, &job) ||
             (job.work != JOB_COPY && job.work != JOB_RESYNC))
-        return replica->percent;
+        return left;
     return job.percent;
 }
 
@@ -77,7 +75,8 @@ void replica_render(struct call *call, struct store_reader *reader,
     writer_cim(writer, "CopyType", CIM_COPY_TYPE, replica->copy_type);
     writer_cim(writer, "SyncState", CIM_SYNC_STATE, replica->sync_state);
     writer_flag(writer, "SyncMaintained", replica->maintained);
-    writer_signed(writer, "PercentSynced", replica_percent(reader, replica));
+    writer_signed(writer, "PercentSynced",
+            replica_percent(reader, &replica->job, replica->percent));
     render_times(writer, replica);
     writer_cim(writer, "CopyPriority", CIM_COPY_PRIORITY, replica->copy_priority);
     writer_cim(writer, "ReplicaType", CIM_REPLICA_TYPE, replica->replica_type);

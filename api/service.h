@@ -271,6 +271,10 @@ struct job_ending {
 void job_end(struct clerk_turn *turn, struct store_job *job,
         const struct job_ending *ending);
 
+/** PercentSynced: of the copy that @its_job is, if any; else what the last one left. */
+int64_t replica_percent(
+        struct store_reader *reader, const struct uuid *its_job, int64_t left);
+
 /* Verify (replica_verify.c): may a pair in @sync_state be verified, when its target is
    Complete; has it a verify that is not over; what was found, into a row and out of it. */
 bool replica_verifiable(int64_t copy_type, int64_t sync_state);

@@ -356,6 +356,61 @@ Test(states, a_killed_copy_breaks_the_pair_and_resync_heals_it)
     broken_by(CIM_REQUEST_KILL, CIM_JOB_KILLED);
 }
 
+static long long percent_synced(void)
+{
+    struct answer answer =
+            rig_call(&rig, API_REPLICA_GET, (struct asked){ .id = target }, NULL);
+    long long percent = answer_number(&answer, "PercentSynced");
+
+    answer_release(&answer);
+    return percent;
+}
+
+/** The ratio of /metrics, in hundredths. */
+static long ratio_told(void)
+{
+    static const char name[] = "replicad_relationship_sync_ratio{";
+    size_t length;
+    char *text = api_metrics(rig.service, &length);
+    const char *at = text ? strstr(text, name) : NULL;
+    long told = -1;
+
+    if (at && (at = strchr(at, ' ')))
+        told = (long)(strtod(at, NULL) * 100 + 0.5);
+    free(text);
+    return told;
+}
+
+/* A resync that ends early has spoilt what the target held: it is not synced to 100 %. */
+Test(states, percent_synced_is_what_a_broken_resync_left)
+{
+    struct answer answer;
+    struct store_job row;
+    char job[37];
+
+    pair_attach(&rig, source, target, 4, PAIRS_CRAWL, job);
+    job_unlimit(&rig, job);
+    expect_eq(job_finish(&rig, job).state, CIM_JOB_COMPLETED);
+    expect_eq(percent_synced(), 100);
+    expect_eq(ratio_told(), 100);
+    pair_noise(&rig, source, SIZE, 27);
+    answer = modify(CIM_OP_RESYNC);
+    expect_answer(&answer, STARTED, 4096);
+    answer_id(&answer, "Job", job);
+    answer_release(&answer);
+    (void)job_reach(&rig, job, CIM_JOB_RUNNING);
+    expect(percent_synced() < 100);
+    expect(ratio_told() < 100);
+    answer = request(job, CIM_REQUEST_TERMINATE);
+    expect_answer(&answer, STARTED, 4096);
+    answer_release(&answer);
+    row = job_finish(&rig, job);
+    expect_eq(row.state, CIM_JOB_TERMINATED);
+    pair_reach(&rig, target, CIM_SYNC_BROKEN);
+    expect_eq(percent_synced(), row.percent);
+    expect_eq(ratio_told(), row.percent);
+}
+
 static void copied(int type)
 {
     char job[37];
