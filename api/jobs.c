@@ -175,9 +175,11 @@ void job_as_it_is(const struct service *service, struct store_job *job)
     if (service->recovered)
         return;
     job->rate = 0;
-    if (!job->wanted &&
-            (job->state == CIM_JOB_STARTING || job->state == CIM_JOB_RUNNING))
-        job->state = CIM_JOB_NEW;
+    if (job->wanted ||
+            (job->state != CIM_JOB_STARTING && job->state != CIM_JOB_RUNNING))
+        return;
+    job->state = CIM_JOB_NEW;
+    job->error[0] = '\0';
 }
 
 void job_render(struct call *call, struct store_reader *reader, struct writer *writer,

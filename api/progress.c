@@ -255,6 +255,7 @@ static void job_suspended(
     job->state = CIM_JOB_SUSPENDED;
     job->wanted = 0;
     job->rate = 0;
+    job->error[0] = '\0'; /* what it waited for, it does not wait for any more */
     job_put(turn, job, false);
     if (!replica || replica->sync_state != CIM_SYNC_QUIESCE_IN_PROGRESS)
         return;
@@ -274,6 +275,7 @@ static void job_stopped(
         if (!turn->service->draining)
             job->state = CIM_JOB_NEW;
         job->rate = 0;
+        job->error[0] = '\0';
         job_put(turn, job, false);
     }
 }

@@ -193,6 +193,7 @@ static void recover_job(struct clerk_turn *turn, struct store_job *job)
     job->state = CIM_JOB_NEW;
     job->resumed = job->started != 0;
     job->rate = 0;
+    job->error[0] = '\0';
     job_put(turn, job, false);
 }
 

@@ -174,6 +174,8 @@ static struct store_job plant_job(int64_t state, int64_t wanted)
         .total = SIZE,
         .return_value = 4096 };
 
+    if (state == CIM_JOB_RUNNING) /* it was telling why it does not move */
+        snprintf(job.error, sizeof(job.error), "waiting for the target: it is gone");
     plant(&rig, STORE_JOB, &job);
     return job;
 }
@@ -182,12 +184,13 @@ static struct store_job plant_job(int64_t state, int64_t wanted)
 static void taken_up(int64_t type, int64_t pair, int64_t state, int64_t wanted,
         int64_t job_after, int64_t pair_after)
 {
-    struct store_job job = plant_job(state, wanted);
+    struct store_job job = plant_job(state, wanted), after;
     struct store_replica replica;
 
     plant_pair(type, pair, &job);
     restart();
-    (void)job_reach(&rig, job.id.text, job_after);
+    after = job_reach(&rig, job.id.text, job_after);
+    expect(!strstr(after.error, "waiting"));
     pair_reach(&rig, target, pair_after);
     uproot(&rig, STORE_JOB, &job);
     if (replica_row(&rig, target, &replica))
