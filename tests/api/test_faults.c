@@ -190,8 +190,8 @@ Test(faults, the_end_of_a_job_is_counted_when_it_is_durable)
     expect_eq(ends_counted(), 1);
 }
 
-/** Prepared, with its ends held; then it is let go. */
-static void prepare_and_let_go(void)
+/** Prepared, with its ends held; let go; prepared again. */
+static void prepare_twice(void)
 {
     struct answer answer =
             rig_callf(&rig, API_REPLICA_ATTACH, (struct asked){ .id = target },
@@ -211,20 +211,22 @@ static void prepare_and_let_go(void)
             "{\"Operation\":\"Unprepare\"}");
     expect_answer(&answer, DONE, 0);
     answer_release(&answer);
-    expect(!target_is_written());
+    modify("Prepare", job); /* its place is free, or will be soon */
+    expect_eq(job_finish(&rig, job).state, CIM_JOB_COMPLETED);
+    expect_eq(ends_counted(), 2);
 }
 
 Test(faults, the_end_of_a_prepare_is_told_again_when_memory_lacks)
 {
     below.lost_ends = 2;
-    prepare_and_let_go();
+    prepare_twice();
     expect_eq(below.lost_ends, 0);
 }
 
 Test(faults, the_end_of_a_prepare_is_told_again_when_space_lacks)
 {
     below.lost_commits = 2;
-    prepare_and_let_go();
+    prepare_twice();
     expect_eq(below.lost_commits, 0);
 }
 
