@@ -207,6 +207,13 @@ struct store_replica pair_made(
         .recovery_mode = 2 };
 }
 
+void job_started(struct answer *answer, char job[37])
+{
+    expect_answer(answer, STARTED, 4096);
+    answer_id(answer, "Job", job);
+    answer_release(answer);
+}
+
 void pair_attach(struct rig *rig, const char *source, const char *target, int type,
         int limit, char job[37])
 {
@@ -216,9 +223,7 @@ void pair_attach(struct rig *rig, const char *source, const char *target, int ty
                     "\"BandwidthLimit\":%d}}",
                     source, type, limit);
 
-    expect_answer(&answer, STARTED, 4096);
-    answer_id(&answer, "Job", job);
-    answer_release(&answer);
+    job_started(&answer, job);
 }
 
 void job_unlimit(struct rig *rig, const char *job)

@@ -43,6 +43,9 @@ bool replica_row(struct rig *rig, const char *id, struct store_replica *replica)
 
 struct store_element element_row(struct rig *rig, const char *id);
 
+/** A call has started a job: its id. The answer is released. */
+void job_started(struct answer *answer, char job[37]);
+
 /** Waits for the end of a job and returns its row. */
 struct store_job job_finish(struct rig *rig, const char *id);
 

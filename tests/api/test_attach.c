@@ -49,9 +49,7 @@ static void attached(const char *to, const char *from, int type, const char *mor
     struct store_job row;
     char job[37];
 
-    expect_answer(&answer, STARTED, 4096);
-    answer_id(&answer, "Job", job);
-    answer_release(&answer);
+    job_started(&answer, job);
     row = job_finish(&rig, job);
     cr_assert(row.state == CIM_JOB_COMPLETED, "%s", row.error);
 }
@@ -313,9 +311,7 @@ Test(attach, the_same_again_names_the_running_job)
             attach(target, source, 4, ",\"Goal\":{\"BandwidthLimit\":64}");
     char job[37];
 
-    expect_answer(&answer, STARTED, 4096);
-    answer_id(&answer, "Job", job);
-    answer_release(&answer);
+    job_started(&answer, job);
     answer = attach(target, source, 4, "");
     expect_answer(&answer, STARTED, 4096);
     expect(strstr(answer_text(&answer, "Job"), job));

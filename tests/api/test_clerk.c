@@ -220,9 +220,7 @@ Test(clerk, the_cap_and_the_order_of_jobs)
                 "{\"SourceElement\":\"%s\",\"CopyType\":5,\"Goal\":{"
                 "\"ReplicationPriority\":%d,\"BandwidthLimit\":%d}}",
                 source, priorities[i], i < 2 ? PAIRS_CRAWL : 0);
-        expect_answer(&answer, STARTED, 4096);
-        answer_id(&answer, "Job", jobs[i]);
-        answer_release(&answer);
+        job_started(&answer, jobs[i]);
         if (i < 2)
             (void)job_reach(&rig, jobs[i], CIM_JOB_RUNNING);
     }
@@ -255,9 +253,7 @@ Test(clerk, terminate_against_completion)
                 rig_callf(&rig, API_REPLICA_ATTACH, (struct asked){ .id = target },
                         "{\"SourceElement\":\"%s\",\"CopyType\":4}", source);
         struct store_job row;
-        expect_answer(&answer, STARTED, 4096);
-        answer_id(&answer, "Job", job);
-        answer_release(&answer);
+        job_started(&answer, job);
         for (uint64_t spin = seed_below(&seed, 4000); spin; spin--)
             sched_yield();
         answer = rig_call(&rig, API_JOB_REQUEST_STATE_CHANGE,

@@ -135,9 +135,7 @@ Test(conflicts, nothing_starts_to_write_what_is_being_probed)
     expect(claim_take(&call, &claim, &element));
     answer = rig_call(&rig, API_REPLICA_MODIFY, (struct asked){ .id = target },
             "{\"Operation\":\"Resync\"}");
-    expect_answer(&answer, STARTED, 4096);
-    answer_id(&answer, "Job", job);
-    answer_release(&answer);
+    job_started(&answer, job);
     expect_eq(job_row(&rig, job).state, CIM_JOB_NEW);
     claim_drop(rig.service, &claim);
     expect_eq(job_finish(&rig, job).state, CIM_JOB_COMPLETED);

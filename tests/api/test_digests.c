@@ -36,9 +36,7 @@ static void finish(struct answer answer, const char *mode, uint64_t written)
     struct store_job row;
     char job[37];
 
-    expect_answer(&answer, STARTED, 4096);
-    answer_id(&answer, "Job", job);
-    answer_release(&answer);
+    job_started(&answer, job);
     row = job_finish(&rig, job);
     cr_assert(row.state == CIM_JOB_COMPLETED, "%s", row.error);
     answer = rig_call(&rig, API_JOB_GET, (struct asked){ .id = job }, NULL);

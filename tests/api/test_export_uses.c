@@ -35,9 +35,7 @@ Test(export_uses, what_hosts_write_is_no_target)
     answer_release(&answer);
 
     answer = attach(other, volume); /* but it may be copied while they write */
-    expect_answer(&answer, STARTED, 4096);
-    answer_id(&answer, "Job", job);
-    answer_release(&answer);
+    job_started(&answer, job);
     expect_eq(job_finish(&rig, job).state, CIM_JOB_COMPLETED);
     answer = get(API_REPLICA_GET, other);
     expect_str(answer_text(&answer, "Consistency"), "Fuzzy");
@@ -77,9 +75,7 @@ Test(export_uses, what_a_pair_writes_is_exported_read_only)
     struct answer answer = attach(volume, other);
     char job[37];
 
-    expect_answer(&answer, STARTED, 4096);
-    answer_id(&answer, "Job", job);
-    answer_release(&answer);
+    job_started(&answer, job);
     (void)job_finish(&rig, job);
     answer = put(volume, "{\"Initiators\":[\"*\"]}");
     expect_answer(&answer, IN_USE, 6);

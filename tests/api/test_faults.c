@@ -159,9 +159,7 @@ static void modify(const char *operation, char job[37])
     struct answer answer = rig_callf(&rig, API_REPLICA_MODIFY,
             (struct asked){ .id = target }, "{\"Operation\":\"%s\"}", operation);
 
-    expect_answer(&answer, STARTED, 4096);
-    answer_id(&answer, "Job", job);
-    answer_release(&answer);
+    job_started(&answer, job);
 }
 
 Test(faults, the_end_of_a_job_is_told_again_when_memory_lacks)

@@ -125,9 +125,7 @@ Test(recovery, a_stop_at_any_moment_loses_no_end)
             struct answer answer =
                     rig_callf(&rig, API_REPLICA_CREATE, (struct asked){ 0 },
                             "{\"SourceElement\":\"%s\",\"CopyType\":5}", small);
-            expect_answer(&answer, STARTED, 4096);
-            answer_id(&answer, "Job", jobs[round][i]);
-            answer_release(&answer);
+            job_started(&answer, jobs[round][i]);
         }
         for (uint64_t spin = seed_below(&seed, 2000); spin; spin--)
             sched_yield();

@@ -208,9 +208,7 @@ Test(running, bytes_by_reason)
     answer = rig_callf(&rig, API_REPLICA_ATTACH, (struct asked){ .id = target },
             "{\"SourceElement\":\"%s\",\"CopyType\":4,\"Goal\":{\"Verify\":true}}",
             source);
-    expect_answer(&answer, STARTED, 4096);
-    answer_id(&answer, "Job", job);
-    answer_release(&answer);
+    job_started(&answer, job);
     row = job_finish(&rig, job);
     expect_eq(row.read, 3 * SIZE);
     expect_eq(row.written, SIZE);
@@ -218,9 +216,7 @@ Test(running, bytes_by_reason)
     expect_eq(row.skipped, 0);
     answer = rig_call(&rig, API_REPLICA_MODIFY, (struct asked){ .id = target },
             "{\"Operation\":\"Resync\"}");
-    expect_answer(&answer, STARTED, 4096);
-    answer_id(&answer, "Job", job);
-    answer_release(&answer);
+    job_started(&answer, job);
     row = job_finish(&rig, job);
     expect_eq(row.written, 0);
     expect_eq(row.skipped, SIZE);

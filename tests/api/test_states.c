@@ -336,9 +336,7 @@ static void broken_by(int state, int64_t end)
     pair_reach(&rig, target, CIM_SYNC_BROKEN);
     done(request(job, state)); /* it is so already */
     answer = modify(CIM_OP_RESYNC);
-    expect_answer(&answer, STARTED, 4096);
-    answer_id(&answer, "Job", job);
-    answer_release(&answer);
+    job_started(&answer, job);
     job_unlimit(&rig, job);
     expect_eq(job_finish(&rig, job).state, CIM_JOB_COMPLETED);
     pair_reach(&rig, target, CIM_SYNC_FROZEN);
@@ -424,9 +422,7 @@ static void operated(int64_t operation, int64_t final)
     struct answer answer = modify(operation);
     char job[37];
 
-    expect_answer(&answer, STARTED, 4096);
-    answer_id(&answer, "Job", job);
-    answer_release(&answer);
+    job_started(&answer, job);
     expect_eq(job_finish(&rig, job).state, CIM_JOB_COMPLETED);
     pair_reach(&rig, target, final);
 }
