@@ -76,8 +76,11 @@ static bool tag_is_in(const uint32_t *tags, unsigned count, uint32_t tag)
     return false;
 }
 
-/* Of a command that was aborted? Who aborted it may go on sending, or not (RFC 7143 4.2.3.3
-   lets it go on with what was asked for; nobody need send what is of no use). */
+/* Of a command that was aborted? Who aborted it may go on sending, or not. RFC 7143 4.2.3.3 has
+   a target wait for what it asked for before it answers a function that aborts several; but
+   the initiator of Linux, as it is set up by default (FastAbort), sends none of it any more,
+   and would take the silence for a dead target. What the waiting is for, that late data meets
+   no other command, holds without it: no transfer tag of a session comes twice. */
 static bool is_late(const struct session *session, const uint8_t *header)
 {
     uint32_t ttt = pdu_ttt(header);

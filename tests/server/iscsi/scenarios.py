@@ -374,15 +374,26 @@ def abort_in_flight():
 
 
 def abort_while_wanting():
-    """Data that was asked for is not waited for, and what comes late is let go."""
+    """Data that was asked for is not waited for, whatever ended its command. What comes late is
+    let go, though by then another command has the same tag and waits for data of its own."""
     session = enter(InitialR2T="Yes", ImmediateData="No")
-    pdu = session.write_pdu(0, 16)
-    session.send(pdu)
-    r2t = session.expect(R2T, pdu["itt"])
-    tmf = session.tmf(1, pdu["itt"])
-    session.send(tmf)
-    assert session.expect(TMF_RESPONSE, tmf["itt"]).response == 0
-    session.send(session.data_out(pdu["itt"], r2t["ttt"], 0, 0, b"l" * 8192))
+    for function in (1, 2, 4, 5, 6):
+        pdu = session.write_pdu(0, 16)
+        session.send(pdu)
+        r2t = session.expect(R2T, pdu["itt"])
+        tmf = session.tmf(function, pdu["itt"] if function == 1 else NO_TAG)
+        session.send(tmf)
+        assert session.expect(TMF_RESPONSE, tmf["itt"]).response == 0
+        session.test_unit_ready()
+        fresh, again = noise(8192), session.write_pdu(0, 16, itt=pdu["itt"])
+        session.send(again)
+        asked = session.expect(R2T, again["itt"])
+        assert asked["ttt"] != r2t["ttt"]
+        session.send(session.data_out(pdu["itt"], r2t["ttt"], 0, 0, b"l" * 8192),
+                     session.data_out(again["itt"], asked["ttt"], 0, 0, fresh))
+        end = session.expect(RESPONSE, again["itt"])
+        assert end.status == 0, end
+        assert session.read(0, 16) == fresh
     session.write(0, noise(8192), immediate=0)
 
 
