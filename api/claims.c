@@ -226,8 +226,8 @@ bool claims_source(struct call *call, struct store_reader *reader,
     if (uuid_is_none(&lack.element.id))
         return true;
     outcome_fail(call->outcome, API_IN_USE, CIM_IN_USE,
-            "the source is not Complete: a copy or a Restore onto it began and did not "
-            "end, and what it holds is neither the old nor the new");
+            "the source is not Complete: a copy or a Restore onto it has still to come "
+            "to its end");
     outcome_pointer(call->outcome, "/SourceElement", "not Complete");
     outcome_holder_of(call->outcome, "elements", &lack.element.id);
     lack_remedy(&lack, call->outcome);
