@@ -135,7 +135,6 @@ bool __wrap_uring_allocate(struct uring *ring, struct uring_call *call, int fd,
 
 /* -- the scene ------------------------------------------------------------------------ */
 
-/* False, and the test skipped, where this kernel or file system has no ring for us. */
 static void strike(void)
 {
     expect(device_close(&device));
@@ -143,6 +142,7 @@ static void strike(void)
     directory_remove(&directory);
 }
 
+/* The test is skipped where this kernel or file system has no ring for us. */
 static void set(void)
 {
     struct block_spec spec = { .driver = BLOCK_DRIVER_file,
