@@ -162,15 +162,23 @@ static void modify(const char *operation, char job[37])
     job_started(&answer, job);
 }
 
+/** A copy whose end is lost twice, of which @lost counts down: it ends, and counts once. */
+static void copy_losing(_Atomic unsigned *lost)
+{
+    char job[37];
+
+    *lost = 2;
+    pair_attach(&rig, source, target, 4, 0, job);
+    expect_eq(job_finish(&rig, job).state, CIM_JOB_COMPLETED);
+    expect_eq(*lost, 0);
+    expect_eq(ends_counted(), 1);
+}
+
 Test(faults, the_end_of_a_job_is_told_again_when_memory_lacks)
 {
     char job[37];
 
-    below.lost_ends = 2;
-    pair_attach(&rig, source, target, 4, 0, job);
-    expect_eq(job_finish(&rig, job).state, CIM_JOB_COMPLETED);
-    expect_eq(below.lost_ends, 0);
-    expect_eq(ends_counted(), 1);
+    copy_losing(&below.lost_ends);
     pair_reach(&rig, target, CIM_SYNC_FROZEN);
     modify("Resync", job); /* its place is free */
     expect_eq(job_finish(&rig, job).state, CIM_JOB_COMPLETED);
@@ -179,13 +187,7 @@ Test(faults, the_end_of_a_job_is_told_again_when_memory_lacks)
 
 Test(faults, the_end_of_a_job_is_counted_when_it_is_durable)
 {
-    char job[37];
-
-    below.lost_commits = 2;
-    pair_attach(&rig, source, target, 4, 0, job);
-    expect_eq(job_finish(&rig, job).state, CIM_JOB_COMPLETED);
-    expect_eq(below.lost_commits, 0);
-    expect_eq(ends_counted(), 1);
+    copy_losing(&below.lost_commits);
 }
 
 /** Prepared, with its ends held; let go; prepared again. */
