@@ -110,7 +110,7 @@ static void slot_good(struct slot *slot)
             (request->flags & BLOCK_FUA) && lun->facts.volatile_cache &&
             !(slot->command.cdb[0] == 0x8a && lun->facts.fua)) {
         slot->syncing = true;
-        slot->flush_covers = lun->changes;
+        slot->flush_covers = ++lun->changes; /* a reset may lose it until then */
         block_iscsi_command_flush(&slot->command);
         slot_send(slot);
         return;

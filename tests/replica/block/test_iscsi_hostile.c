@@ -244,6 +244,21 @@ Test(hostile, a_fua_write_is_flushed_where_the_lun_has_no_fua)
     scene_end(&scene);
 }
 
+/** The reset came between the write and the flush that was to save it: asked once more, the
+    flush finds nothing to save, and says GOOD. */
+Test(hostile, a_fua_write_that_a_reset_may_have_lost_fails)
+{
+    struct scene scene;
+
+    scene_start(&scene, RULES("35:sense=6/29/0*1"));
+    scene_open(&scene);
+    cr_assert_eq(
+            device_do(scene.device, BLOCK_WRITE, 0, scene.bytes, LENGTH, BLOCK_FUA),
+            -EIO);
+    cr_assert(scene.device->broken && scene.device->returns);
+    scene_end(&scene);
+}
+
 static struct block_extent first_extent(struct block_device *device)
 {
     struct block_extent extent = { 0 };
