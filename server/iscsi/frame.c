@@ -316,4 +316,6 @@ void frames_make(struct connection *connection)
         STAILQ_REMOVE_HEAD(&out->jobs, in_jobs);
         task->queued = false;
     }
+    if (send_idle(connection) && session_window_is_stale(connection->session))
+        session_window_tell(connection->session);
 }

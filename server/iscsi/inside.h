@@ -509,6 +509,9 @@ void session_number_arrived(struct session *session, uint32_t cmdsn, struct task
 /** In the order of command numbers, or at once for immediate ones. */
 void request_start(struct task *task);
 uint32_t session_maxcmdsn(struct session *session);
+/** The peer has been told of a shut window, and commands may come: session_window_tell(). */
+bool session_window_is_stale(const struct session *session);
+void session_window_tell(struct session *session);
 void session_reject(
         struct connection *connection, const uint8_t *header, enum pdu_reject reason);
 void session_end_tasks(struct session *session); /* abort all */

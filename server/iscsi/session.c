@@ -98,6 +98,8 @@ void task_free(struct task *task)
     if (task->aborter) /* who waits for its end must hear of it */
         management_task_over(task);
     task_answered(task);
+    if (session_window_is_stale(session))
+        send_schedule(connection);
     send_forget(task);
     dataout_forget(task);
     if (task->out)
@@ -141,6 +143,29 @@ uint32_t session_maxcmdsn(struct session *session)
     if (serial_compare(most, session->maxcmdsn) > 0)
         session->maxcmdsn = most;
     return session->maxcmdsn;
+}
+
+/* The window was shut when the peer last heard of it, so it sends nothing that would be
+   answered; and since then commands ended without an answer, by a reset of somebody else. */
+bool session_window_is_stale(const struct session *session)
+{
+    unsigned state = session->connection->state;
+
+    return serial_compare(session->maxcmdsn, session->expcmdsn) < 0 &&
+            session->unanswered < CREDITS &&
+            (state == CONNECTION_OPEN || state == CONNECTION_ASKED);
+}
+
+/* RFC 7143 11.19: a NOP-In that asks for nothing carries the numbers. */
+void session_window_tell(struct session *session)
+{
+    struct notice *notice = send_notice(session->connection);
+
+    if (!notice)
+        return; /* what is queued tells */
+    pdu_start(notice->header, PDU_NOP_IN, true);
+    be32_put(notice->header + 16, PDU_NO_TAG);
+    be32_put(notice->header + 20, PDU_NO_TAG);
 }
 
 /* True: the number is new and in the window. */

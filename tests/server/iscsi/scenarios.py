@@ -199,6 +199,26 @@ def full_window():
     session.read(0, 1)
 
 
+def window_after_a_reset():
+    """Commands that another session's reset ends are not answered; that they hold the window no
+    more is told at once all the same, or who filled it would wait for the next ping."""
+    session, other = enter(), enter()
+    ask("hold 0")
+    session.send(*[session.read_pdu(n, 1) for n in range(32)])
+    ask("held 0 32")
+    tmf, probe = other.tmf(5), other.nop()
+    other.send(tmf, probe)
+    other.expect(NOP_IN, probe["itt"])
+    ask("let 0")
+    assert other.expect(TMF_RESPONSE, tmf["itt"]).response == 0
+    told = session.expect(NOP_IN, NO_TAG)
+    assert told["ttt"] == NO_TAG, "a ping, after all that silence"
+    assert told["expcmdsn"] == session.cmdsn, told
+    assert (told["maxcmdsn"] - session.cmdsn & NO_TAG) < 32, "still shut"
+    session.test_unit_ready()
+    session.read(0, 1)
+
+
 def holes():
     """What comes before its turn waits; what fills the hole lets it go, in order."""
     session = enter()
