@@ -27,8 +27,6 @@
 #include "replica/base/log.h"
 #include "replica/base/scope.h"
 
-enum { PAUSE_FIRST_MS = 100, PAUSE_MOST_MS = 5000 };
-
 enum { PACE_LIMIT = 1, PACE_PRIORITY = 2, PACE_NUDGE = 4 };
 
 #define TO(state) (UINT64_C(1) << (state))
@@ -51,11 +49,14 @@ static const struct fsm_state states[RUNNER_STATE_COUNT] = {
 #undef TO
 static const struct fsm_table table = { "runner", states, RUNNER_STATE_COUNT };
 
-static void runner_open(struct runner *runner);
-
 static struct loop *loop_of(const struct runner *runner)
 {
     return runner->lane->loop;
+}
+
+void runner_enter(struct runner *runner, enum runner_state state)
+{
+    fsm_move(&table, &runner->state, state);
 }
 
 /* -- the end ------------------------------------------------------------------------- */
@@ -65,7 +66,7 @@ static void runner_over(struct runner *runner)
     digests_finish(&runner->digests);
     loop_timer_stop(loop_of(runner), &runner->pause);
     runner_telling_end(runner);
-    fsm_move(&table, &runner->state, RUNNER_OVER);
+    runner_enter(runner, RUNNER_OVER);
     if (runner->end != ENGINE_FAILED) {
         runner->fault = (struct fault){ 0 };
         runner->on_target = false;
@@ -84,135 +85,18 @@ static void left(struct digests *digests)
 }
 
 /* Digests that were not sealed go first. */
-static void runner_end(struct runner *runner)
+void runner_end(struct runner *runner)
 {
     if (!digests_pending(&runner->digests)) {
         runner_over(runner);
         return;
     }
     loop_timer_stop(loop_of(runner), &runner->pause);
-    fsm_move(&table, &runner->state, RUNNER_LEAVING);
+    runner_enter(runner, RUNNER_LEAVING);
     digests_drop(&runner->digests, loop_of(runner), left);
 }
 
-/* -- losing and coming back ---------------------------------------------------------- */
-
-static bool is_lost(int error)
-{
-    switch (-error) {
-    case ENOTCONN:
-    case ETIMEDOUT:
-    case ECONNREFUSED:
-    case ECONNRESET:
-    case ECONNABORTED:
-    case EPIPE:
-    case EHOSTUNREACH:
-    case EHOSTDOWN:
-    case ENETUNREACH:
-    case ENETDOWN:
-        return true;
-    default:
-        return false;
-    }
-}
-
-/* A far side that has just come up knows its portal before its targets, LUNs and accounts;
-   and our own lack of memory or descriptors may pass. */
-static bool is_lost_again(int error)
-{
-    switch (-error) {
-    case ENODEV:
-    case ENXIO:
-    case EACCES:
-    case ENOMEM:
-    case EMFILE:
-    case ENFILE:
-        return true;
-    default:
-        return false;
-    }
-}
-
-/* It gave itself up, though nothing of it failed: a host beside us had it reset. What is
-   flushed stands, and the rest is written again. */
-static bool is_given_up(const struct runner *runner, bool on_target)
-{
-    const struct block_device *device = on_target ? runner->target : runner->source;
-
-    return device && device->broken && device->returns;
-}
-
-static uint64_t draw(struct runner *runner, uint64_t below)
-{
-    uint64_t x = runner->random;
-
-    x ^= x << 13;
-    x ^= x >> 7;
-    x ^= x << 17;
-    runner->random = x;
-    return x % below;
-}
-
-static uint64_t pause_ms(struct runner *runner)
-{
-    uint64_t ms = PAUSE_FIRST_MS;
-
-    for (unsigned i = 0; i < runner->attempt && ms < PAUSE_MOST_MS; i++)
-        ms *= 2;
-    runner->attempt++;
-    ms = min_u64(ms, PAUSE_MOST_MS);
-    return ms / 2 + draw(runner, ms / 2 + 1);
-}
-
-/* What happened, as it will be told; whether it is worth trying again is decided here. */
-static void runner_failed(
-        struct runner *runner, const struct fault *fault, bool on_target, bool again)
-{
-    struct instant now = loop_now(loop_of(runner));
-
-    runner->end = ENGINE_FAILED;
-    runner->fault = *fault;
-    runner->on_target = on_target;
-    runner->retry = is_lost(fault->error) || (again && is_lost_again(fault->error)) ||
-            is_given_up(runner, on_target);
-    runner->target_lost |= on_target && runner->was_open;
-    if (!runner->retry)
-        return;
-    if (!runner->losing) {
-        runner->losing = true;
-        runner->lost_at = now;
-        runner->first_fault = *fault;
-        runner->first_on_target = on_target;
-    }
-    log_event(LOG_WARN, "device-lost",
-            (struct log_about){ .job = runner->plan.id.text }, "%s", fault->why);
-}
-
-static void pause_fire(struct loop_timer *timer)
-{
-    struct runner *runner = container_of(timer, struct runner, pause);
-
-    atomic_fetch_add_explicit(&runner->engine->reopened, 1, memory_order_relaxed);
-    runner_open(runner);
-}
-
-static void runner_pause(struct runner *runner)
-{
-    uint64_t ms = pause_ms(runner);
-    struct instant now = loop_now(loop_of(runner));
-    struct instant end = instant_add_ms(runner->lost_at, runner->engine->recovery_ms);
-
-    if (instant_reached(instant_add_ms(now, ms), end)) {
-        runner->fault = runner->first_fault;
-        runner->on_target = runner->first_on_target;
-        runner_end(runner);
-        return;
-    }
-    fsm_move(&table, &runner->state, RUNNER_PAUSING);
-    runner_telling_pause(runner);
-    loop_timer_start(loop_of(runner), &runner->pause, ms);
-    runner_tell(runner, ENGINE_WAITING);
-}
+/* -- closing ------------------------------------------------------------------------- */
 
 static void runner_closed(struct runner *runner)
 {
@@ -236,7 +120,7 @@ static void runner_close(struct runner *runner)
 {
     struct block_device *source = runner->source, *target = runner->target;
 
-    fsm_move(&table, &runner->state, RUNNER_CLOSING);
+    runner_enter(runner, RUNNER_CLOSING);
     runner->source = runner->target = NULL;
     runner->pending =
             1; /* our own, so that a close that calls back at once is no end */
@@ -273,7 +157,7 @@ static void runner_seal(struct runner *runner)
         runner_close(runner);
         return;
     }
-    fsm_move(&table, &runner->state, RUNNER_SEALING);
+    runner_enter(runner, RUNNER_SEALING);
     digests_seal(&runner->digests, loop_of(runner), runner->plan.watermark,
             runner->end == ENGINE_DONE, sealed);
 }
@@ -407,7 +291,7 @@ static void begin_work(struct runner *runner)
             (runner->target_lost || !can_digest(runner) ||
                     runner->digests.table->size != runner->source->size))
         digests_spoil(&runner->digests);
-    fsm_move(&table, &runner->state, RUNNER_MOVING);
+    runner_enter(runner, RUNNER_MOVING);
     if (!runner_move(runner)) {
         fault_set(&fault, -ENOMEM, "out of memory for the copy's buffers");
         runner_failed(runner, &fault, false, false);
@@ -478,7 +362,7 @@ static void ready_work(struct runner *runner)
         begin_work(runner);
         return;
     }
-    fsm_move(&table, &runner->state, RUNNER_READYING);
+    runner_enter(runner, RUNNER_READYING);
     digests_open(&runner->digests, loop_of(runner), &runner->plan, runner->source->size,
             &runner->target_end, can_digest(runner), readied);
 }
@@ -498,7 +382,8 @@ static void runner_opened(struct runner *runner)
     if (!runner->source || !runner->target) {
         /* Of two failures the one that no waiting mends is the one to tell. */
         bool source = !runner->source &&
-                (runner->target || !is_lost(runner->source_end.fault.error));
+                (runner->target ||
+                        !runner_error_is_loss(runner->source_end.fault.error));
         struct end *end = source ? &runner->source_end : &runner->target_end;
         fault_set(&fault, end->fault.error, "the %s cannot be opened: %s", end->role,
                 end->fault.why);
@@ -513,7 +398,7 @@ static void runner_opened(struct runner *runner)
         runner_failed(runner, &fault, on_target, false);
         runner_close(runner);
     } else if (runner->plan.work == ENGINE_HOLD) {
-        fsm_move(&table, &runner->state, RUNNER_HOLDING);
+        runner_enter(runner, RUNNER_HOLDING);
         runner_tell(runner, ENGINE_HELD);
     } else {
         ready_work(runner);
@@ -543,12 +428,12 @@ static void target_opened(
         runner_opened(runner);
 }
 
-static void runner_open(struct runner *runner)
+void runner_open(struct runner *runner)
 {
     const struct engine_plan *plan = &runner->plan;
     bool writes = plan->work != ENGINE_VERIFY;
 
-    fsm_move(&table, &runner->state, RUNNER_OPENING);
+    runner_enter(runner, RUNNER_OPENING);
     runner_telling_open(runner);
     runner->pending = 2;
     runner->engine->open(&runner->source_end, &plan->source, false, false);
@@ -662,7 +547,7 @@ struct runner *runner_create(
     runner->lane = lane;
     runner->plan = *plan;
     runner->task.run = runner_run;
-    runner->pause.fire = pause_fire;
+    runner_losing_init(runner);
     runner_telling_init(runner);
     end_init(&runner->source_end, engine, lane->loop, "source");
     end_init(&runner->target_end, engine, lane->loop, "target");

@@ -111,6 +111,27 @@ void runner_ring(struct runner *runner);
 /** Take it off the lists, wake who waits; true: free it now. In engine.c; loop's thread. */
 bool engine_forget(struct engine *engine, struct runner *runner);
 
+/* Its life, in runner.c; the loop's thread. */
+
+void runner_enter(struct runner *runner, enum runner_state state);
+void runner_open(struct runner *runner);
+void runner_end(struct runner *runner);
+
+/* When it has lost something, in runner_losing.c; the loop's thread. */
+
+void runner_losing_init(struct runner *runner);
+
+/** No answer, or no session: negative errno. */
+bool runner_error_is_loss(int error);
+
+/** What happened, as it will be told, and whether it is worth trying again. @again: what is
+    not there had been there. The devices are still known. */
+void runner_failed(
+        struct runner *runner, const struct fault *fault, bool on_target, bool again);
+
+/** Both ends are closed: opens them anew after a while, or ends when that takes too long. */
+void runner_pause(struct runner *runner);
+
 /* What it tells, in runner_telling.c; the loop's thread. */
 
 void runner_telling_init(struct runner *runner);
