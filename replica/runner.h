@@ -98,6 +98,9 @@ struct runner {
     struct fault first_fault; /* what it fails with when recovery takes too long */
     bool first_on_target;
     unsigned attempt;
+    bool given_up; /* the latest loss: somebody else had it reset */
+    unsigned resets; /* of late, the last of them at @reset_at */
+    struct instant reset_at;
     uint64_t random;
 };
 

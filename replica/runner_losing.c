@@ -1,5 +1,12 @@
 /* replica/runner_losing.c - what is worth trying again when a device of a plan is lost, and
  * when.
+ *
+ * Plans that share a LUN, here or on other hosts, disturb one another: whoever opens it anew
+ * behind a barrier has it reset, which takes from the others what they have not flushed, so
+ * they open it anew. They would go on so for ever, and who never gets as far as a flush
+ * would fail. So one that was reset stays away for longer each time, long enough for the
+ * others to flush: they take turns. What counts is how often it was reset of late, not how
+ * far it got since, for who gets on is who leaves the others no time.
  */
 #include <errno.h>
 
@@ -8,7 +15,13 @@
 #include "replica/base/scope.h"
 #include "replica/runner.h"
 
-enum { PAUSE_FIRST_MS = 100, PAUSE_MOST_MS = 5000 };
+enum {
+    PAUSE_FIRST_MS = 100,
+    PAUSE_MOST_MS = 5000,
+    TURN_FIRST_MS =
+            1000, /* after the second reset; about what passes between two flushes */
+    TURNS = 4 /* in the time after which it is given up, at least */
+};
 
 static struct loop *loop_of(const struct runner *runner)
 {
@@ -71,15 +84,32 @@ static uint64_t draw(struct runner *runner, uint64_t below)
     return x % below;
 }
 
+static uint64_t doubled(uint64_t ms, unsigned times, uint64_t most)
+{
+    while (times-- > 0 && ms < most)
+        ms *= 2;
+    return min_u64(ms, most);
+}
+
 static uint64_t pause_ms(struct runner *runner)
 {
-    uint64_t ms = PAUSE_FIRST_MS;
+    uint64_t ms = doubled(PAUSE_FIRST_MS, runner->attempt++, PAUSE_MOST_MS);
 
-    for (unsigned i = 0; i < runner->attempt && ms < PAUSE_MOST_MS; i++)
-        ms *= 2;
-    runner->attempt++;
-    ms = min_u64(ms, PAUSE_MOST_MS);
+    if (runner->given_up && runner->resets > 1)
+        ms = doubled(
+                TURN_FIRST_MS, runner->resets - 2, runner->engine->recovery_ms / TURNS);
     return ms / 2 + draw(runner, ms / 2 + 1);
+}
+
+/* Another one, when the last was not long ago. */
+static void reset_count(struct runner *runner, struct instant now)
+{
+    struct instant calm = instant_add_ms(runner->reset_at, runner->engine->recovery_ms);
+
+    if (instant_reached(now, calm))
+        runner->resets = 0;
+    runner->resets++;
+    runner->reset_at = now;
 }
 
 /* What happened, as it will be told; whether it is worth trying again is decided here. */
@@ -91,11 +121,14 @@ void runner_failed(
     runner->end = ENGINE_FAILED;
     runner->fault = *fault;
     runner->on_target = on_target;
-    runner->retry = runner_error_is_loss(fault->error) ||
-            (again && is_lost_again(fault->error)) || is_given_up(runner, on_target);
+    runner->given_up = is_given_up(runner, on_target);
+    runner->retry = runner->given_up || runner_error_is_loss(fault->error) ||
+            (again && is_lost_again(fault->error));
     runner->target_lost |= on_target && runner->was_open;
     if (!runner->retry)
         return;
+    if (runner->given_up)
+        reset_count(runner, now);
     if (!runner->losing) {
         runner->losing = true;
         runner->lost_at = now;
