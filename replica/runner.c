@@ -7,8 +7,8 @@
  *
  * A device that is lost (no answer, no session) is closed and opened anew, the target with a
  * barrier once it was open, and the copy goes on from its flushed watermark; so is a target
- * that somebody else had reset. What the device itself says (medium error, no space,
- * reservation, another size) is final at once.
+ * that somebody else had reset, but without a barrier where all was answered before. What the
+ * device itself says (medium error, no space, reservation, another size) is final at once.
  *
  * What the target holds is kept as digests: READYING reads those of the last run, marks
  * them open before anything is written, and puts them to the test where the target cannot
@@ -171,7 +171,8 @@ static void copy_over(void *context, int result, bool on_target,
     runner->retry = false;
     runner->target_lost |=
             runner->target->broken; /* also when the source failed first */
-    runner->loose |= runner->target->broken && runner->was_open;
+    runner->answered = runner->target->broken && runner->target->answered;
+    runner->loose |= runner->target->broken && runner->was_open && !runner->answered;
     runner->zeroing_stuck |= figures->zeroing_stuck;
     runner_take(runner, figures);
     if (result == 0)
@@ -438,7 +439,7 @@ void runner_open(struct runner *runner)
     runner->pending = 2;
     runner->engine->open(&runner->source_end, &plan->source, false, false);
     runner->engine->open(&runner->target_end, &plan->target, writes,
-            writes && (plan->resumed || runner->was_open));
+            writes && (plan->resumed || runner->was_open) && !runner->answered);
 }
 
 /* -- wishes -------------------------------------------------------------------------- */

@@ -75,6 +75,7 @@ struct runner {
     bool source_was_open;
     bool target_lost; /* after it was written: what it holds is not known any more */
     bool loose; /* as it is told at the end; the next opening of the target is a barrier */
+    bool answered; /* the target that was given up last had answered all: nothing comes late */
     bool zeroing_stuck; /* the target hung when it was to make zeros */
     struct loop_timer pause, report;
 

@@ -110,6 +110,8 @@ struct block_device {
                     until it is closed and opened anew */
     bool returns; /* with @broken: not for what failed there, but because nobody knows what of
                      the unflushed writes is left. Opened anew it is as good as before. */
+    bool answered; /* with @returns: all that was ever sent had been answered by then, so that
+                      no write comes late, and no barrier is needed for its sake */
     char words[BLOCK_WORDS_MAX]; /* block_set_words(), for block_last_words() */
 };
 

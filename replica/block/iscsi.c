@@ -2,7 +2,13 @@
  *
  *   connecting -> (resetting) -> probing -> (offering) -> ready <-> looking
  *        |             |            |            |          |          |
+ *        |             |            |            |          +- leaving -+
+ *        |             |            |            |          |          |
  *        +-------------+------------+------------+------> gone <-------+ -> closing -> freed
+ *
+ * A session is left in order where nothing of it failed: after a reset by another what is out
+ * is waited for, for a while. Who opens such a LUN anew need not have it reset for what might
+ * come late, which would take from the others there what they have not flushed.
  *
  * The requests are iscsi_slots.c's, the way from connecting to ready iscsi_opening.c's.
  */
@@ -17,7 +23,11 @@
 #include "replica/block/drivers.h"
 #include "replica/block/iscsi_inside.h"
 
-enum { LOGOUT_MS = 1000, ENDS_AFTER = 20 /* I/O timeouts, whatever moves */ };
+enum {
+    LOGOUT_MS = 1000,
+    LEAVE_MS = 2000, /* some targets never answer what a reset took from us */
+    ENDS_AFTER = 20 /* I/O timeouts, whatever moves */
+};
 
 static struct lun *lun_of(struct block_device *device)
 {
@@ -74,12 +84,23 @@ void lun_break(struct lun *lun, int error, const char *why)
     lun_slots_fail(lun, error);
 }
 
+static void lun_leave(struct lun *lun, int error, const char *why)
+{
+    if (lun->phase != READY && lun->phase != LOOKING)
+        return;
+    block_set_words(&lun->base, "%s", why);
+    trace("iscsi-leave", lun->phase, (uint64_t)error);
+    lun_enter(lun, LEAVING, min_u64(lun->io_timeout_ms, LEAVE_MS));
+    lun->base.broken = lun->base.returns = true;
+    lun->dead_error = error;
+    lun_slots_leave(lun);
+}
+
 bool lun_was_reset(struct lun *lun)
 {
     if (!lun->facts.volatile_cache || lun->changes == lun->flushed)
         return false;
-    lun->base.returns = true;
-    lun_break(lun, EIO, "a reset may have lost writes that were not yet flushed");
+    lun_leave(lun, EIO, "a reset may have lost writes that were not yet flushed");
     return true;
 }
 
@@ -213,6 +234,9 @@ static void phase_over(struct lun *lun)
     case LOOKING:
         lun_break(lun, ETIMEDOUT, "the logical unit did not answer in time");
         break;
+    case LEAVING: /* a write may come late */
+        lun_break(lun, lun->dead_error, lun->base.words);
+        break;
     case CLOSING:
         initiator_drop(&lun->initiator);
         lun_bury_later(lun);
@@ -227,7 +251,8 @@ static void alarm_rearm(struct lun *lun)
 {
     if (lun->phase != READY && lun->phase != GONE)
         lun_arm(lun, lun->phase_due);
-    lun_slots_arm(lun);
+    if (lun->phase != LEAVING)
+        lun_slots_arm(lun);
 }
 
 static void alarm_fire(struct loop_timer *timer)

@@ -27,6 +27,7 @@ enum lun_phase {
     OFFERING,
     READY,
     LOOKING,
+    LEAVING,
     GONE,
     CLOSING
 };
@@ -67,7 +68,8 @@ struct lun {
     struct instant alarm_due;
     unsigned io_timeout_ms;
     uint64_t random;
-    int dead_error; /* positive errno of requests once GONE */
+    int dead_error; /* positive errno of requests once LEAVING or GONE */
+    bool doubtful; /* LEAVING: an answer said that a write may come late */
 
     struct slot slots[SLOTS], *free;
     unsigned used, window; /* slots in use, slots that may be */
@@ -111,7 +113,7 @@ void lun_look(struct lun *lun);
 void lun_break(struct lun *lun, int error, const char *why);
 
 /** A power on or a reset was told of: a volatile cache may be gone. True when writes were in it
-    that no flush covered: then the session has been given up. */
+    that no flush covered: then the session is being given up, or has been. */
 bool lun_was_reset(struct lun *lun);
 
 /** A new device for @opening, which ends by @end. */
@@ -174,6 +176,10 @@ void lun_slots_resume(struct lun *lun);
 /** What is due at @now: sends again, answers, or breaks the session. After
     lun_slots_look(). */
 void lun_slots_expire(struct lun *lun, struct instant now);
+
+/** LEAVING: answers with dead_error what is not out. What is out is answered so when the
+    target has answered it; after the last of them the device is GONE. */
+void lun_slots_leave(struct lun *lun);
 
 /** Broken: answers every request with @error, a positive errno, or its slot's own. */
 void lun_slots_fail(struct lun *lun, int error);

@@ -239,6 +239,27 @@ static void slot_decide(struct slot *slot)
     }
 }
 
+/* A LUN that is being left: after its last answer nothing of ours comes late there. */
+static void slot_left(struct slot *slot)
+{
+    struct lun *lun = slot->lun;
+    struct block_request *request = slot->request;
+
+    slot_release(slot);
+    if (lun->used == 0) {
+        lun->base.answered = !lun->doubtful;
+        lun_break(lun, lun->dead_error, lun->base.words);
+    }
+    block_done(request, -lun->dead_error);
+}
+
+static void slot_answered_leaving(struct slot *slot)
+{
+    if (sense_decide(&slot->command.answer, true).action == SENSE_GIVE_UP)
+        slot->lun->doubtful = true;
+    slot_left(slot);
+}
+
 static void slot_done(struct initiator_command *command)
 {
     struct slot *slot = container_of(command, struct slot, command);
@@ -248,6 +269,11 @@ static void slot_done(struct initiator_command *command)
         slot->state = SLOT_LOST; /* answered by lun_break() */
         return;
     }
+    if (lun->phase == LEAVING) {
+        slot_answered_leaving(slot);
+        return;
+    }
+    slot->state = SLOT_HELD; /* not out any more, until it is sent again */
     slot_decide(slot);
     lun_slots_pump(lun);
 }
@@ -391,6 +417,16 @@ void lun_slots_fail(struct lun *lun, int error)
             slot_finish(slot, slot->end_error ? -slot->end_error : -error);
     }
     pending_fail(lun, error);
+}
+
+void lun_slots_leave(struct lun *lun)
+{
+    pending_fail(lun, lun->dead_error); /* somebody is out, or is answered below */
+    for (unsigned i = 0; i < SLOTS; i++) {
+        struct slot *slot = &lun->slots[i];
+        if (slot->state == SLOT_RESTING || slot->state == SLOT_HELD)
+            slot_left(slot);
+    }
 }
 
 void lun_slots_resume(struct lun *lun)

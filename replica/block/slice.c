@@ -57,6 +57,7 @@ static void slice_done(struct block_request *inner, int result)
         block_set_words(&slice->base, "%s", block_last_words(slice->under));
     slice->base.broken = slice->under->broken;
     slice->base.returns = slice->under->returns;
+    slice->base.answered = slice->under->answered;
     slot->next = slice->free_slots;
     slice->free_slots = slot;
     block_done(outer, result);

@@ -191,6 +191,38 @@ Test(hostile, a_reset_after_unflushed_writes_gives_the_session_up)
     cr_assert(outcome.write == 0 && outcome.flush == -EIO && outcome.broken);
 }
 
+/** A write that no flush covers, and three at once of which the first is told of a reset:
+    what has become of the others is known when they were answered, and only then. */
+static void reset_among(const char *second, const char *third, bool answered)
+{
+    static struct rig_batch batch;
+    struct scene scene;
+
+    memset(&batch, 0, sizeof(batch));
+    scene_start(&scene, RULES("8a:good*1", "8a:sense=6/29/0*1", second, third));
+    scene_open(&scene);
+    memset(scene.bytes, 1, SIZE);
+    cr_assert_eq(device_write(scene.device, 0, scene.bytes, LENGTH), 0);
+    for (uint64_t at = LENGTH; at < 4 * LENGTH; at += LENGTH)
+        rig_start(&batch, scene.device, BLOCK_WRITE, at, scene.bytes, LENGTH);
+    rig_finish(&batch, scene.loop);
+    cr_assert_eq(rig_count(&batch, -EIO), 3);
+    cr_assert(scene.device->broken && scene.device->returns);
+    cr_assert_eq(scene.device->answered, answered, "%s, %s", second, third);
+    cr_assert(strstr(block_last_words(scene.device), "a reset"));
+    scene_end(&scene);
+}
+
+Test(hostile, a_session_that_a_reset_ends_is_left_in_order)
+{
+    reset_among("8a:good*1", "8a:good*1", true);
+    reset_among("8a:sense=3/c/0*1", "8a:sense=6/29/0*1", true);
+    reset_among("8a:good*1", "8a:mute*1", false);
+    reset_among("8a:mute*1", "8a:good*1", false);
+    reset_among("8a:status=40*1", "8a:good*1", false);
+    reset_among("8a:good*1", "8a:sense=6/2f/0*1", false);
+}
+
 /** A write, a flush where it is asked for, and a read that has the LUN looked at, where it is
     the look that is told of a reset. What the read answered, and a flush after it. */
 static void look_tells(bool flushed, int *read, int *flush)

@@ -208,7 +208,8 @@ Test(iscsi_lost, a_reset_by_another_ends_a_writer_that_had_not_flushed)
     cr_assert_eq(device_read(reader, 0, bytes, 512), 0, "%s", block_last_words(reader));
     cr_assert_eq(device_flush(flushed), 0, "%s", block_last_words(flushed));
     cr_assert_eq(device_flush(writer), -EIO, "its cache may be lost");
-    cr_assert(writer->broken);
+    cr_assert(writer->broken && writer->returns && writer->answered);
+    cr_assert(!flushed->broken);
     cr_assert(device_close(&writer) && device_close(&flushed));
     cr_assert(device_close(&reader) && device_close(&barrier));
     world_end(&world);
