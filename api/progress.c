@@ -280,6 +280,15 @@ static void job_stopped(
     }
 }
 
+bool job_ending_is_news(const struct job_ending *ending)
+{
+    bool news = !ending->logged || !*ending->logged;
+
+    if (ending->logged)
+        *ending->logged = true;
+    return news;
+}
+
 static void job_failed(struct clerk_turn *turn, struct store_job *job,
         struct store_replica *replica, const struct job_ending *ending)
 {
@@ -300,7 +309,8 @@ static void job_failed(struct clerk_turn *turn, struct store_job *job,
     job_cause(job, ending->fault.error);
     if (job->work == JOB_VERIFY && ending->fault.error == -EILSEQ)
         job_differs(job);
-    log_event(LOG_WARN, "job-failed", about, "%s", job->error);
+    if (job_ending_is_news(ending))
+        log_event(LOG_WARN, "job-failed", about, "%s", job->error);
     job_over(turn, job, CIM_JOB_EXCEPTION, job->error_code);
     pair_left(replica, job);
     if (replica && job->work == JOB_VERIFY)
@@ -338,8 +348,17 @@ void job_end(
 struct progress_note {
     struct clerk_note note;
     struct service *service;
+    bool logged;
     struct engine_event event;
 };
+
+static struct job_ending ending_of(struct progress_note *progress)
+{
+    const struct engine_event *event = &progress->event;
+
+    return (struct job_ending){ event->end, event->on_target, event->fault,
+        &progress->logged };
+}
 
 /** Counters only grow, whatever a resumed plan has to do again; 100 is for the end. */
 static void job_count(struct store_job *job, const struct engine_event *event)
@@ -383,10 +402,11 @@ static void job_stall(
 }
 
 /** True: the job of a hold is done, the hold stays. */
-static bool job_event(struct clerk_turn *turn, const struct uuid *id,
-        const struct engine_event *event)
+static bool job_event(
+        struct clerk_turn *turn, const struct uuid *id, struct progress_note *progress)
 {
-    struct job_ending ending = { event->end, event->on_target, event->fault };
+    const struct engine_event *event = &progress->event;
+    struct job_ending ending = ending_of(progress);
     struct store_job job;
 
     if (!turn_get(turn, STORE_JOB, id->text, &job) || job_is_over(job.state))
@@ -438,16 +458,16 @@ static void hold_event(struct clerk_turn *turn, const struct uuid *id,
 
 static bool progress_run(struct clerk_turn *turn, struct clerk_note *note)
 {
-    const struct engine_event *event =
-            &container_of(note, struct progress_note, note)->event;
-    struct job_ending ending = { event->end, event->on_target, event->fault };
+    struct progress_note *progress = container_of(note, struct progress_note, note);
+    const struct engine_event *event = &progress->event;
+    struct job_ending ending = ending_of(progress);
     struct scheduler_plan_of of;
     bool held = false;
 
     if (!scheduler_find(turn->service, &event->id, &of))
         return false;
     if (!uuid_is_none(&of.job))
-        held = job_event(turn, &of.job, event);
+        held = job_event(turn, &of.job, progress);
     else if (of.kind == SCHEDULER_HOLD)
         hold_event(turn, &of.replica, event);
     else if (event->kind == ENGINE_ENDED)

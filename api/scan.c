@@ -103,7 +103,7 @@ static void scan_failed(struct clerk_turn *turn, struct store_replica *replica,
         const struct job_ending *ending)
 {
     replica->scan_due = scan_retry(replica, turn->now);
-    if (replica->sync_state != CIM_SYNC_BROKEN)
+    if (replica->sync_state != CIM_SYNC_BROKEN && job_ending_is_news(ending))
         log_event(LOG_WARN, "scan-failed",
                 (struct log_about){ .replica = replica->id.text }, "%s",
                 ending->fault.why);

@@ -266,7 +266,12 @@ struct job_ending {
     enum engine_end end;
     bool on_target;
     struct fault fault;
+    bool *logged; /* where it is kept that it was, for one that may come again; or NULL */
 };
+/** Whether it is to be logged, which is so once: what a commit that failed takes back comes
+    again. */
+bool job_ending_is_news(const struct job_ending *ending);
+
 /** End (or suspend) a job whose plan runs no more, and move its pair on. Puts both. */
 void job_end(struct clerk_turn *turn, struct store_job *job,
         const struct job_ending *ending);

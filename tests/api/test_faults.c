@@ -2,6 +2,7 @@
 #include <errno.h>
 
 #include "replica/base/check.h"
+#include "replica/base/log.h"
 #include "tests/api/small_pair.h"
 
 /* -- below the service ----------------------------------------------------------------------- */
@@ -16,7 +17,19 @@ static struct {
     _Atomic unsigned cloned; /* how often it has */
     _Atomic bool endless; /* who waits for the end of a plan waits in vain */
     _Atomic int probe; /* what every probe answers */
+    _Atomic unsigned failures; /* how often it was logged that a job has failed */
 } below;
+
+void __wrap_log_event(enum log_level level, const char *event, struct log_about about,
+        const char *format, ...) __attribute__((format(printf, 4, 5)));
+void __wrap_log_event(enum log_level level, const char *event, struct log_about about,
+        const char *format, ...)
+{
+    (void)level;
+    (void)about;
+    (void)format;
+    below.failures += strcmp(event, "job-failed") == 0;
+}
 
 int __real_store_apply(
         struct store *store, const struct store_change *changes, size_t count);
@@ -28,7 +41,7 @@ int __wrap_store_apply(
     const struct store_job *job = changes[0].row;
 
     if (changes[0].table == STORE_JOB && changes[0].verb == STORE_PUT &&
-            job->state == CIM_JOB_COMPLETED) {
+            (job->state == CIM_JOB_COMPLETED || job->state == CIM_JOB_EXCEPTION)) {
         if (below.lost_ends) {
             below.lost_ends--;
             return -ENOMEM;
@@ -188,6 +201,23 @@ Test(faults, the_end_of_a_job_is_told_again_when_memory_lacks)
 Test(faults, the_end_of_a_job_is_counted_when_it_is_durable)
 {
     copy_losing(&below.lost_commits);
+}
+
+Test(faults, that_a_job_has_failed_is_logged_once)
+{
+    struct answer answer;
+    char job[37];
+
+    pair_attach(&rig, source, target, 4, 0, job);
+    pair_reach(&rig, target, CIM_SYNC_FROZEN);
+    pair_noise(&rig, target, SIZE, 63);
+    below.lost_commits = 2;
+    answer = rig_call(&rig, API_REPLICA_VERIFY, (struct asked){ .id = target }, "{}");
+    job_started(&answer, job);
+    expect_eq(job_finish(&rig, job).state, CIM_JOB_EXCEPTION);
+    expect_eq(below.lost_commits, 0);
+    (void)target_is_written(); /* what the clerk did before is done */
+    expect_eq(below.failures, 1);
 }
 
 /** Prepared, with its ends held; let go; prepared again. */
