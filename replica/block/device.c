@@ -117,6 +117,23 @@ void block_done_later(struct block_request *request, int result)
     loop_post(request->device->loop, &request->task);
 }
 
+struct block_request block_request_inner(const struct block_request *outer,
+        void (*done)(struct block_request *inner, int result))
+{
+    return (struct block_request){
+        .op = outer->op,
+        .flags = outer->flags,
+        .offset = outer->offset,
+        .length = outer->length,
+        .iov = outer->iov,
+        .iovcnt = outer->iovcnt,
+        .from = outer->from,
+        .extents = outer->extents,
+        .extents_max = outer->extents_max,
+        .done = done,
+    };
+}
+
 void block_close(
         struct block_device *device, void (*closed)(void *context), void *context)
 {

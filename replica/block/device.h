@@ -134,6 +134,10 @@ void block_submit(struct block_device *device, struct block_request *request);
  */
 bool block_can_copy(struct block_device *to, struct block_device *from);
 
+/** For devices over devices: what @outer asks, for the device below. Answers to @done. */
+struct block_request block_request_inner(const struct block_request *outer,
+        void (*done)(struct block_request *inner, int result));
+
 /** For drivers: complete later, on the loop, with @result. */
 void block_done_later(struct block_request *request, int result);
 

@@ -140,19 +140,7 @@ static struct faulty_slot *slot_take(struct faulty_device *faulty)
 
 static void pass_under(struct faulty_device *faulty, struct faulty_slot *slot)
 {
-    const struct block_request *outer = slot->outer;
-
-    slot->inner = (struct block_request){
-        .op = outer->op,
-        .flags = outer->flags,
-        .offset = outer->offset,
-        .length = outer->length,
-        .iov = outer->iov,
-        .iovcnt = outer->iovcnt,
-        .extents = outer->extents,
-        .extents_max = outer->extents_max,
-        .done = faulty_done,
-    };
+    slot->inner = block_request_inner(slot->outer, faulty_done);
     block_submit(faulty->under, &slot->inner);
 }
 

@@ -75,17 +75,8 @@ static void slice_submit(struct block_device *base, struct block_request *outer)
         return;
     }
     slot->outer = outer;
-    slot->inner = (struct block_request){
-        .op = outer->op,
-        .flags = outer->flags,
-        .offset = outer->op == BLOCK_FLUSH ? 0 : outer->offset + slice->offset,
-        .length = outer->op == BLOCK_FLUSH ? 0 : outer->length,
-        .iov = outer->iov,
-        .iovcnt = outer->iovcnt,
-        .extents = outer->extents,
-        .extents_max = outer->extents_max,
-        .done = slice_done,
-    };
+    slot->inner = block_request_inner(outer, slice_done);
+    slot->inner.offset += slice->offset; /* nobody looks at a flush's */
     block_submit(slice->under, &slot->inner);
 }
 

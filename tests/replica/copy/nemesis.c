@@ -256,13 +256,8 @@ static struct slot *slot_make(struct device *device, struct block_request *outer
     slot->device = &device->base;
     slot->outer = outer;
     slot->strike = NEMESIS_KINDS;
-    slot->inner = (struct block_request){ .op = outer->op,
-        .flags = outer->flags,
-        .offset = outer->offset,
-        .length = outer->length,
-        .extents = (struct block_extent *)(void *)slot->bytes,
-        .extents_max = outer->extents_max,
-        .done = inner_done };
+    slot->inner = block_request_inner(outer, inner_done);
+    slot->inner.extents = (struct block_extent *)(void *)slot->bytes;
     if (outer->op == BLOCK_EXTENTS && device->nemesis->extents_most)
         slot->inner.extents_max = device->nemesis->extents_most;
     if (outer->op == BLOCK_WRITE)

@@ -339,8 +339,7 @@ static void exact_submit(struct block_device *base, struct block_request *outer)
         return;
     }
     slot->outer = outer;
-    slot->inner = *outer;
-    slot->inner.done = exact_done;
+    slot->inner = block_request_inner(outer, exact_done);
     block_submit(exact->under, &slot->inner);
 }
 

@@ -112,8 +112,7 @@ static void fetcher_submit(struct block_device *base, struct block_request *oute
     fetch = calloc(1, sizeof *fetch);
     check(fetch);
     fetch->outer = outer;
-    fetch->inner = *outer;
-    fetch->inner.done = fetch_done;
+    fetch->inner = block_request_inner(outer, fetch_done);
     if (outer->op == BLOCK_COPY)
         fetch_draw(fetcher, fetch);
     block_submit(fetcher->under, &fetch->inner);

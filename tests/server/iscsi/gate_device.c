@@ -54,15 +54,7 @@ static void gate_pass(struct gate *gate, struct block_request *outer)
     must(slot); /* no test asks for more at a time */
     gate->free = slot->next;
     slot->outer = outer;
-    slot->request = (struct block_request){ .op = outer->op,
-        .flags = outer->flags,
-        .offset = outer->offset,
-        .length = outer->length,
-        .iov = outer->iov,
-        .iovcnt = outer->iovcnt,
-        .extents = outer->extents,
-        .extents_max = outer->extents_max,
-        .done = slot_done };
+    slot->request = block_request_inner(outer, slot_done);
     /* A disk in memory remembers what was written: that is not the target's affair. */
     allocations_watch(false);
     block_submit(gate->under, &slot->request);
