@@ -4,6 +4,8 @@
  * session is entered in the roster and its connection posted to the loop of its export, where
  * an older session of the same nexus (initiator name and ISID) ends first, commands and all,
  * before the new one hears that it is in (RFC 7143 6.3.5). */
+#include "server/iscsi/admission.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,7 +13,15 @@
 #include "replica/base/check.h"
 #include "replica/base/log.h"
 #include "replica/base/scope.h"
-#include "server/iscsi/inside.h"
+#include "server/iscsi/connection.h"
+#include "server/iscsi/discovery.h"
+#include "server/iscsi/entry.h"
+#include "server/iscsi/export.h"
+#include "server/iscsi/grant.h"
+#include "server/iscsi/hall.h"
+#include "server/iscsi/roster.h"
+#include "server/iscsi/session.h"
+#include "server/iscsi/target_inside.h"
 
 enum {
     STATUS_RESOURCES = 0x0302,
@@ -19,6 +29,8 @@ enum {
     STATUS_FORBIDDEN = 0x0202,
     STATUS_NOT_FOUND = 0x0203
 };
+
+enum { FAILURES_MAX = 5, FAILURE_MS = 60 * 1000 };
 
 /* -- names --------------------------------------------------------------------------------- */
 

@@ -1,9 +1,19 @@
 /* SCSI commands between the wire and the unit: RFC 7143 11.3, 11.4. */
+#include "server/iscsi/command.h"
+
 #include <string.h>
 
 #include "replica/base/check.h"
+#include "replica/base/checked.h"
 #include "replica/base/scope.h"
-#include "server/iscsi/inside.h"
+#include "server/iscsi/connection.h"
+#include "server/iscsi/dataout.h"
+#include "server/iscsi/hall.h"
+#include "server/iscsi/management.h"
+#include "server/iscsi/request.h"
+#include "server/iscsi/roster.h"
+#include "server/iscsi/send.h"
+#include "server/iscsi/session.h"
 
 enum { FLAG_READ = 0x40, FLAG_WRITE = 0x20, FLAG_ATTRIBUTE = 0x07 };
 

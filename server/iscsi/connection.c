@@ -7,6 +7,8 @@
  *
  * A connection ends in steps: what waits to be sent is let go, every task is aborted and
  * waited for, then the session leaves the unit and the roster, and the struct is freed. */
+#include "server/iscsi/connection.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,7 +18,17 @@
 #include "replica/base/digest.h"
 #include "replica/base/log.h"
 #include "replica/base/scope.h"
-#include "server/iscsi/inside.h"
+#include "server/iscsi/admission.h"
+#include "server/iscsi/dataout.h"
+#include "server/iscsi/entry.h"
+#include "server/iscsi/export.h"
+#include "server/iscsi/hall.h"
+#include "server/iscsi/request.h"
+#include "server/iscsi/send.h"
+#include "server/iscsi/session.h"
+#include "server/iscsi/target_inside.h"
+
+enum { LINGER_MS = 2000 }; /* for a peer to hear our last words */
 
 enum { MISSES = 6 }; /* in a row that count: 2^6 - 1 flushes it is left alone at most */
 

@@ -6,11 +6,24 @@
  * level 0 data comes in order: each PDU must name the bytes that are exactly next, or the
  * connection ends. A wrong digest or data number costs the task alone: it fails when all of
  * its data has come (RFC 7143 7.8, 7.9). */
+#include "server/iscsi/dataout.h"
+
 #include <string.h>
 
 #include "replica/base/check.h"
+#include "replica/base/checked.h"
 #include "replica/base/scope.h"
-#include "server/iscsi/inside.h"
+#include "server/iscsi/command.h"
+#include "server/iscsi/connection.h"
+#include "server/iscsi/hall.h"
+#include "server/iscsi/request.h"
+#include "server/iscsi/send.h"
+#include "server/iscsi/session.h"
+#include "server/iscsi/target_inside.h"
+
+enum {
+    MOVED_MOST = 16 << 20 /* bytes that may come or leave before data that is owed */
+};
 
 /* -- buffers ------------------------------------------------------------------------------- */
 

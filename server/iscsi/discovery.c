@@ -5,10 +5,20 @@
  * silent longest goes, of the newcomer's own address when that one has its share already: an
  * answer takes no longer than asking, and who has it needs no session. A life is four times
  * what a target waits for a silent peer, a minute. All of them stay on the first loop. */
+#include "server/iscsi/discovery.h"
+
 #include <string.h>
 
 #include "replica/base/scope.h"
-#include "server/iscsi/inside.h"
+#include "server/iscsi/connection.h"
+#include "server/iscsi/hall.h"
+#include "server/iscsi/session.h"
+#include "server/iscsi/target_inside.h"
+
+enum {
+    DISCOVERIES_MAX = 16, /* when there are more, the oldest end */
+    DISCOVERIES_ADDRESS_MAX = 4
+};
 
 static bool is_discovery(const struct connection *connection)
 {

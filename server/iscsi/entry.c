@@ -1,6 +1,8 @@
 /* The login of a connection: login.h has the protocol, here are its bytes and deadlines.
  *
  * One request, one answer: nothing is read while an answer waits to be sent. */
+#include "server/iscsi/entry.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,7 +13,17 @@
 #include "replica/base/check.h"
 #include "replica/base/log.h"
 #include "replica/base/scope.h"
-#include "server/iscsi/inside.h"
+#include "server/iscsi/admission.h"
+#include "server/iscsi/connection.h"
+#include "server/iscsi/hall.h"
+#include "server/iscsi/roster.h"
+#include "server/iscsi/session.h"
+#include "server/iscsi/target_inside.h"
+
+enum {
+    LOGIN_MS = 10 * 1000, /* a whole login */
+    LOGIN_PDU_MS = 3 * 1000
+};
 
 static void random_fill(uint8_t *bytes, size_t length)
 {

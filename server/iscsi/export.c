@@ -4,13 +4,19 @@
  *      \--not made---> FAILED (its publisher reads why, and frees it)
  *
  * A publisher that gave up waiting leaves the export ENDING: it is unmade when it is made. */
+#include "server/iscsi/export.h"
+
 #include <stdlib.h>
 #include <string.h>
 
 #include "replica/base/check.h"
 #include "replica/base/log.h"
 #include "replica/base/scope.h"
-#include "server/iscsi/inside.h"
+#include "server/iscsi/connection.h"
+#include "server/iscsi/grant.h"
+#include "server/iscsi/hall.h"
+#include "server/iscsi/session.h"
+#include "server/iscsi/target_inside.h"
 
 /* -- under the lock ------------------------------------------------------------------------ */
 

@@ -1,10 +1,14 @@
 /* PDUs of ours, each made in a frame: header, where its data lies, padding and digests. Its
  * numbers (StatSN, DataSN, the command window) are spent with that. RFC 7143 11. */
+#include "server/iscsi/send.h"
+
 #include <assert.h>
 #include <string.h>
 
 #include "replica/base/digest.h"
-#include "server/iscsi/inside.h"
+#include "server/iscsi/connection.h"
+#include "server/iscsi/dataout.h"
+#include "server/iscsi/session.h"
 
 /* -- frames ----------------------------------------------------------------------------- */
 

@@ -5,12 +5,17 @@
  * Sessions stay as long as their initiator may: that they came with credentials that are old
  * now is no reason to take a disk from a host. Who came with none, because none were asked for,
  * has shown nothing, and goes when some are. */
+#include "server/iscsi/grant.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "replica/base/log.h"
-#include "server/iscsi/inside.h"
+#include "server/iscsi/export.h"
+#include "server/iscsi/hall.h"
+#include "server/iscsi/roster.h"
+#include "server/iscsi/target_inside.h"
 #include "server/iscsi/text.h"
 
 enum {

@@ -1,11 +1,25 @@
 /* What a loop has of the target: its buffers, its connections, and one timer that looks at
  * every deadline of them. Coarse on purpose: no command starts or stops a timer. */
+#include "server/iscsi/hall.h"
+
 #include <string.h>
 
 #include "replica/base/check.h"
 #include "replica/base/log.h"
 #include "replica/base/scope.h"
-#include "server/iscsi/inside.h"
+#include "server/iscsi/command.h"
+#include "server/iscsi/connection.h"
+#include "server/iscsi/discovery.h"
+#include "server/iscsi/entry.h"
+#include "server/iscsi/export.h"
+#include "server/iscsi/portal.h"
+#include "server/iscsi/session.h"
+#include "server/iscsi/target_inside.h"
+
+enum {
+    FULL_MS = 1000, /* an immediate command waits for a buffer, then TASK SET FULL */
+    BODY_RATE = 64 << 10 /* bytes a second of a PDU's data, after the first second */
+};
 
 /* -- one connection ------------------------------------------------------------------------ */
 

@@ -1,8 +1,12 @@
 /* Task management: RFC 7143 11.5, 11.6. Answered when the tasks concerned have ended. */
+#include "server/iscsi/management.h"
+
 #include "replica/base/check.h"
 #include "replica/base/log.h"
 #include "replica/base/scope.h"
-#include "server/iscsi/inside.h"
+#include "server/iscsi/command.h"
+#include "server/iscsi/dataout.h"
+#include "server/iscsi/session.h"
 
 enum function {
     ABORT_TASK = 1,

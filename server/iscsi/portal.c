@@ -1,4 +1,6 @@
 /* Listening sockets and who comes in by them. All on the first loop, but opening. */
+#include "server/iscsi/portal.h"
+
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/tcp.h>
@@ -9,13 +11,18 @@
 
 #include "replica/base/log.h"
 #include "replica/base/scope.h"
-#include "server/iscsi/inside.h"
+#include "server/iscsi/connection.h"
+#include "server/iscsi/entry.h"
+#include "server/iscsi/hall.h"
+#include "server/iscsi/target_inside.h"
 
 enum {
     BACKLOG = 128,
     ACCEPTS = 4, /* a turn, of each portal: who is in already is heard in between */
     REFUSALS = 16, /* the same: they cost little, and others wait behind them */
     REST_MS = 10, /* of a portal that refused somebody: see portal_rest() */
+    LOGINS_MAX = 32, /* connections before the end of their login */
+    LOGINS_ADDRESS_MAX = 4,
     KEEPALIVE_S = 15, /* of silence, then as often again, then the connection is lost */
 };
 

@@ -5,11 +5,17 @@
  * goes on behind the last one told when the peer asks on. So a list of any length costs one
  * buffer, and exports that come or go meanwhile do not disturb it. Discovery has a large
  * buffer: there are initiators that take their list in one PDU or not at all. */
+#include "server/iscsi/question.h"
+
 #include <stdio.h>
 #include <string.h>
 
 #include "replica/base/scope.h"
-#include "server/iscsi/inside.h"
+#include "server/iscsi/connection.h"
+#include "server/iscsi/export.h"
+#include "server/iscsi/grant.h"
+#include "server/iscsi/session.h"
+#include "server/iscsi/target_inside.h"
 #include "server/iscsi/text.h"
 
 /* -- the list ------------------------------------------------------------------------------ */

@@ -3,7 +3,13 @@
  * Each header is judged by itself (pdu_judge()), then by the session: its command number, its
  * tag, what it may bring. What is wrong with a PDU alone is answered with Reject and let go;
  * where framing or trust is lost the connection ends. */
-#include "server/iscsi/inside.h"
+#include "server/iscsi/request.h"
+
+#include "server/iscsi/command.h"
+#include "server/iscsi/connection.h"
+#include "server/iscsi/dataout.h"
+#include "server/iscsi/question.h"
+#include "server/iscsi/session.h"
 
 /* What of a PDU beside SCSI must be kept until it begins. */
 static enum verdict plain_header(struct connection *connection, struct task *task)

@@ -5,11 +5,23 @@
  * others' sake: a target's, a name's, and all. A session costs 120 KiB at most (half of that
  * when it is idle) and a descriptor, its data the halls' buffers: SESSIONS_MAX of them 120 MiB.
  * Those who only ask what there is are not here: discovery.c. */
+#include "server/iscsi/roster.h"
+
 #include <stdio.h>
 #include <string.h>
 
 #include "replica/base/scope.h"
-#include "server/iscsi/inside.h"
+#include "server/iscsi/connection.h"
+#include "server/iscsi/entry.h"
+#include "server/iscsi/export.h"
+#include "server/iscsi/session.h"
+#include "server/iscsi/target_inside.h"
+
+enum {
+    SESSIONS_TARGET_MAX = 16,
+    SESSIONS_INITIATOR_MAX = 256, /* of a name on all targets: 64 disks by four paths */
+    SESSIONS_PATHS_MAX = 4 /* of a name on one */
+};
 
 static bool tsih_used(const struct iscsi_target *target, uint16_t tsih)
 {

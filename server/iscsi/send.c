@@ -5,6 +5,8 @@
  * so it is sent as it is. Its data stays where it lies, in the task's buffer, until the last
  * byte is the kernel's. The flush is posted once a turn: a send per response costs a fifth of
  * the speed, header and data apart another fifth. */
+#include "server/iscsi/send.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,7 +14,10 @@
 
 #include "replica/base/check.h"
 #include "replica/base/scope.h"
-#include "server/iscsi/inside.h"
+#include "server/iscsi/command.h"
+#include "server/iscsi/connection.h"
+#include "server/iscsi/hall.h"
+#include "server/iscsi/session.h"
 
 enum { IOVECS = FRAMES * 3 };
 

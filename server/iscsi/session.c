@@ -4,13 +4,24 @@
  * window, 8 more for immediate ones. So whatever a peer sends, what we hold of it is bounded,
  * and the window is the flow control. MaxCmdSN never goes back; numbers outside of the window
  * are ignored silently, numbers that jump wait for the hole to be filled. */
+#include "server/iscsi/session.h"
+
 #include <stdlib.h>
 #include <string.h>
 
 #include "replica/base/check.h"
 #include "replica/base/log.h"
 #include "replica/base/scope.h"
-#include "server/iscsi/inside.h"
+#include "server/iscsi/command.h"
+#include "server/iscsi/connection.h"
+#include "server/iscsi/dataout.h"
+#include "server/iscsi/export.h"
+#include "server/iscsi/hall.h"
+#include "server/iscsi/management.h"
+#include "server/iscsi/question.h"
+#include "server/iscsi/roster.h"
+#include "server/iscsi/send.h"
+#include "server/iscsi/target_inside.h"
 
 #define BIT(state) (UINT64_C(1) << TASK_##state)
 static const struct fsm_state task_states[TASK_STATES] = {

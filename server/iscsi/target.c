@@ -1,4 +1,5 @@
 /* The face: called by any thread but a loop; all it does to a loop is posting. */
+
 #include "server/iscsi/target.h"
 
 #include <errno.h>
@@ -11,7 +12,12 @@
 #include "replica/base/clock.h"
 #include "replica/base/log.h"
 #include "replica/base/scope.h"
-#include "server/iscsi/inside.h"
+#include "server/iscsi/export.h"
+#include "server/iscsi/grant.h"
+#include "server/iscsi/hall.h"
+#include "server/iscsi/portal.h"
+#include "server/iscsi/roster.h"
+#include "server/iscsi/target_inside.h"
 #include "server/iscsi/text.h"
 
 enum {

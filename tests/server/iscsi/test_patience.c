@@ -4,9 +4,13 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "replica/base/checked.h"
 #include "replica/base/scope.h"
 #include "replica/loop/sim.h"
-#include "server/iscsi/inside.h"
+#include "server/iscsi/connection.h"
+#include "server/iscsi/hall.h"
+#include "server/iscsi/session.h"
+#include "server/iscsi/target_inside.h"
 #include "tests/support/expect.h"
 
 enum {
