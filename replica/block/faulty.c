@@ -157,8 +157,10 @@ static void faulty_submit(struct block_device *base, struct block_request *outer
     faulty->counts.bytes[outer->op] += outer->op == BLOCK_FLUSH ? 0 : outer->length;
     *slot = (struct faulty_slot){ .outer = outer };
     slot->strike = draw_strike(faulty, outer);
-    if (slot->strike && slot->strike->lose)
+    if (slot->strike && slot->strike->lose) {
         base->broken = true;
+        base->returns = slot->strike->returns;
+    }
     bool fails = slot->strike && (slot->strike->error || slot->strike->lose);
     if (!fails || slot->strike->apply) {
         pass_under(faulty, slot);

@@ -26,6 +26,7 @@ struct block_fault_plan {
     bool apply; /* with an error: do it nevertheless (a late or half-told write) */
     bool corrupt; /* read: flip one bit of the answer */
     bool lose; /* the device is broken from here on (a lost session) */
+    bool returns; /* with @lose: block_device.returns */
 };
 
 /** Fault injection. Takes *@under. @plans are copied. NULL when out of memory. */

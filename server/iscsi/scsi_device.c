@@ -463,9 +463,11 @@ void unit_close(struct scsi_unit *unit)
     block_close(device, device_closed, unit);
 }
 
-/* Called again when the last of its requests ended. */
+/* Called again when the last of its requests ended. A device that gave itself up for what a
+   reset may have taken from its cache says so to whichever request came next, a read too. */
 static void device_lost(struct scsi_unit *unit)
 {
+    unit->cache_lost |= unit->device->returns && unit_dirty(unit);
     if (!unit->lost) {
         unit->lost = true;
         tell(unit, LOG_WARN, "export-device-lost", block_last_words(unit->device));

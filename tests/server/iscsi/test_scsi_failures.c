@@ -253,6 +253,35 @@ Test(scsi_failures, a_flush_waits_for_a_device_that_lost_nothing)
     end();
 }
 
+/* A read that hears of a reset of the device, or a write, gives it up for all that was cached:
+   told to no flush, it is lost nevertheless. */
+Test(scsi_failures, a_flush_that_waited_does_not_cover_what_a_reset_took)
+{
+    for (unsigned dirty = 0; dirty < 2; dirty++) {
+        struct rig_task lost, waits;
+        rig_make(&rig,
+                &(struct rig_options){ .seed = 1,
+                        .plan_count = 1,
+                        .plans = { { .op = BLOCK_READ,
+                                .error = -EIO,
+                                .lose = true,
+                                .returns = true,
+                                .times = 1 } } });
+        rig.opens_fail = 3;
+        if (dirty)
+            expect_eq(rig_write(&rig, 1, 0, 1, bytes), SCSI_GOOD);
+        rig_read_task(&rig, &lost, 0, 3, 1, bytes);
+        expect_eq(rig_run(&lost), SCSI_CHECK_CONDITION);
+        rig_command(&rig, &waits, 1, CDB(0x35, 0, 0, 0, 0, 0, 0, 0, 0, 0));
+        expect_eq(rig_run(&waits), dirty ? SCSI_CHECK_CONDITION : SCSI_GOOD);
+        if (dirty) {
+            expect_eq(rig_sense(&waits), SENSE(3, 0x0c00));
+            expect_eq(rig_attention(&rig, 1), SENSE(6, 0x2900));
+        }
+        end();
+    }
+}
+
 Test(scsi_failures, a_device_of_another_size_is_not_written_blindly)
 {
     struct rig_task lost, waits;
