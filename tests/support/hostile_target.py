@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 """An iSCSI target that misbehaves by plan: a disk in memory, one LUN, no security.
 
-    hostile_target.py [--address A] [--blocks N] [--block-size B] [--lun N] [--thin] [RULE ...]
+    hostile_target.py [--address A] [--blocks N] [--block-size B] [--lun N]
+                      [--thin [--garbage]] [RULE ...]
 
 A RULE is WHAT:ACTION[*TIMES]; WHAT is the hex opcode of a SCSI command (9e with its service
 action: 9e10, 9e12), "login", "tmf", "logout", or "room": a command that expects more than 1 MiB
 of data; it strikes the first TIMES (default: all) of them, then the next rule for the same
-WHAT is in force, then honesty. Prints "port N" when it listens; serves until it is killed.
+WHAT is in force, then honesty. With --garbage LBPRZ is 0, and blocks read as anything once
+they are given back. Prints "port N" when it listens; serves until it is killed.
 """
 import argparse
 import socket
@@ -18,8 +20,9 @@ CHECK, BUSY, BLOCKED = 0x02, 0x08, 0xFFFFFFFF
 
 
 class Disk:
-    def __init__(self, blocks, block_size, thin):
+    def __init__(self, blocks, block_size, thin, garbage):
         self.blocks, self.block_size, self.thin = blocks, block_size, thin
+        self.garbage = garbage
         self.bytes = bytearray(blocks * block_size)
         self.serial, self.gone = b"hostile-1", False
         self.lock = threading.Lock()
@@ -214,12 +217,14 @@ class Session:
             length = expected if action == "long" else 32
             if action == "longer" and expected > 32:
                 length = expected + 4096
+            thin = 0 if not disk.thin else 0x80 if disk.garbage else 0xC0 # LBPME, LBPRZ
             self.data_in(struct.pack(">QIHB", disk.blocks - 1, disk.block_size, 0,
-                                     0xC0 * disk.thin).ljust(length, b"\0"), expected)
+                                     thin).ljust(length, b"\0"), expected)
         elif op == 0x9E and cdb[1] & 0x1F == 0x12 and disk.thin:
             self.lba_status(lba, expected, action)
         elif op == 0x93 and disk.thin:
-            disk.bytes[at:at + size] = data * count
+            unmap = disk.garbage and cdb[1] & 0x08
+            disk.bytes[at:at + size] = b"\xdb" * size if unmap else data * count
             self.response()
         elif op in (0x00, 0x35):
             self.response()
@@ -283,9 +288,11 @@ def main():
     parser.add_argument("--block-size", type=int, default=512)
     parser.add_argument("--lun", type=int, default=0)
     parser.add_argument("--thin", action="store_true")
+    parser.add_argument("--garbage", action="store_true")
     parser.add_argument("rules", nargs="*")
     options = parser.parse_args()
-    disk, rules = Disk(options.blocks, options.block_size, options.thin), Rules(options.rules)
+    disk = Disk(options.blocks, options.block_size, options.thin, options.garbage)
+    rules = Rules(options.rules)
     family = socket.AF_INET6 if ":" in options.address else socket.AF_INET
     listener = socket.socket(family)
     listener.bind((options.address, 0))

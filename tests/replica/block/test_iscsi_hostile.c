@@ -3,6 +3,7 @@
 #include <criterion/criterion.h>
 #include <stdlib.h>
 
+#include "replica/base/digest.h"
 #include "tests/replica/block/iscsi_rig.h"
 
 enum {
@@ -320,6 +321,28 @@ Test(hostile, extents_are_not_made_of_what_an_earlier_answer_said)
         cr_assert_eq(extent.kind, BLOCK_EXTENT_DATA, "%s", ways[i]);
         scene_end(&scene);
     }
+}
+
+/** Thin, and blocks that are given back read as anything: neither what is unmapped there nor
+    what it gives back are zeros, though it has the commands. */
+Test(hostile, without_lbprz_nothing_given_back_is_zeros)
+{
+    struct scene scene;
+    unsigned caps;
+    int zeroed;
+
+    scene_start(&scene, RULES("--thin", "--garbage"));
+    scene_open(&scene);
+    caps = scene.device->caps;
+    memset(scene.bytes, 1, LENGTH);
+    cr_assert_eq(device_write(scene.device, 0, scene.bytes, LENGTH), 0);
+    zeroed = device_do(scene.device, BLOCK_ZERO, 0, NULL, LENGTH, 0);
+    cr_assert_eq(device_read(scene.device, 0, scene.bytes, LENGTH), 0);
+    cr_assert(zeroed == 0 && digest_is_zero(scene.bytes, LENGTH));
+    cr_assert((caps & BLOCK_THIN) && (caps & BLOCK_CAN_DISCARD));
+    cr_assert(!(caps & (BLOCK_DISCARD_ZEROES | BLOCK_CAN_ZERO | BLOCK_CAN_EXTENTS)),
+            "it promises zeros: %u", caps);
+    scene_end(&scene);
 }
 
 Test(hostile, endless_busy_ends_with_the_deadline_and_keeps_the_session)
