@@ -66,8 +66,6 @@ static void calls_answer(struct clerk_note *list, int result, _Atomic uint32_t *
     for (note = list; note; note = next) {
         struct clerk_call *call = container_of(note, struct clerk_call, note);
         next = note->next;
-        if (note->run)
-            continue;
         if (result)
             call->result = result;
         atomic_store(&call->answered, true);

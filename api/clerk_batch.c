@@ -193,8 +193,6 @@ static void batch_notes(struct clerk_batch *batch, struct clerk_note *list, int 
 
     for (note = list; note; note = next) {
         next = note->next;
-        if (!note->run)
-            continue;
         if (result)
             note->failed = result;
         if (note->failed && !note->once) {
