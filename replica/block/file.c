@@ -32,6 +32,7 @@
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/sysmacros.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "replica/base/check.h"
@@ -48,6 +49,7 @@ enum {
     MAX_AT_ONCE =
             512 << 10, /* bytes: where all is done at once, others on the loop wait */
     STAT_BLOCK = 512, /* unit of st_blocks */
+    TICK_TRIES = 25 /* ms, more than a tick takes */
 };
 
 static struct file_device *file_of(struct block_device *base)
@@ -185,6 +187,26 @@ static void changed_format(const struct stat *status, char changed[BLOCK_CHANGED
             (long long)status->st_ctim.tv_sec, status->st_ctim.tv_nsec);
 }
 
+static bool is_later(const struct timespec *a, const struct timespec *b)
+{
+    return a->tv_sec != b->tv_sec ? a->tv_sec > b->tv_sec : a->tv_nsec > b->tv_nsec;
+}
+
+/* Times are those of the kernel's tick, of some ms: a change in the same one would not show.
+   A clock that was set back is not waited for: it does not come to the same time again soon. */
+static void tick_pass(const struct stat *status)
+{
+    static const struct timespec pause = { .tv_nsec = 1000000 };
+    struct timespec now;
+
+    for (unsigned tries = 0; tries < TICK_TRIES; tries++) {
+        (void)clock_gettime(CLOCK_REALTIME_COARSE, &now);
+        if (is_later(&now, &status->st_mtim) && is_later(&now, &status->st_ctim))
+            return;
+        (void)nanosleep(&pause, NULL);
+    }
+}
+
 int block_changed(const struct block_spec *spec, char changed[BLOCK_CHANGED_MAX])
 {
     struct stat status;
@@ -195,6 +217,7 @@ int block_changed(const struct block_spec *spec, char changed[BLOCK_CHANGED_MAX]
     if (fstatat(spec->directory, spec->name, &status, AT_SYMLINK_NOFOLLOW) < 0)
         return -errno;
     changed_format(&status, changed);
+    tick_pass(&status);
     return 0;
 }
 

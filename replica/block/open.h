@@ -111,8 +111,9 @@ void block_open_cancel(struct block_opening *opening);
 /** "file", "iscsi", "memory". */
 const char *block_driver_name(enum block_driver driver);
 
-/** The @changed of what @spec names, as of now; "" for all but files. Blocks: not on a loop.
-    0 or a negative errno. */
+/** The @changed of what @spec names, as of now; "" for all but files. Whoever writes it after
+    the return changes that. Blocks, some ms if it was just written: not on a loop. 0 or a
+    negative errno. */
 int block_changed(const struct block_spec *spec, char changed[BLOCK_CHANGED_MAX]);
 
 #endif

@@ -10,6 +10,7 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "replica/block/open.h"
@@ -181,6 +182,35 @@ Test(file, the_identity_names_device_and_inode)
     expect_str(file_rig.opening.identity.place, wanted);
     expect_str(file_rig.opening.identity.world, "");
     expect(device_close(&device));
+    file_strike();
+}
+
+/* Times move by ticks: one that is told in the tick of the last change would be that of a next
+   one, too. */
+Test(file, who_writes_after_it_was_looked_at_shows)
+{
+    struct block_spec spec = { .driver = BLOCK_DRIVER_file };
+    char before[BLOCK_CHANGED_MAX], after[BLOCK_CHANGED_MAX];
+    struct timespec now;
+    struct stat status;
+
+    file_set();
+    spec.directory = file_rig.directory.fd;
+    strcpy(spec.name, "disk");
+    int fd = openat(spec.directory, "disk", O_RDWR | O_CLOEXEC);
+    for (unsigned i = 0; i < 10; i++) {
+        expect_eq(pwrite(fd, "a", 1, 0), 1);
+        expect_eq(block_changed(&spec, before), 0);
+        clock_gettime(CLOCK_REALTIME_COARSE, &now);
+        expect_eq(fstat(fd, &status), 0);
+        expect(now.tv_sec > status.st_ctim.tv_sec ||
+                (now.tv_sec == status.st_ctim.tv_sec &&
+                        now.tv_nsec > status.st_ctim.tv_nsec));
+        expect_eq(pwrite(fd, "b", 1, 0), 1);
+        expect_eq(block_changed(&spec, after), 0);
+        expect(strcmp(before, after) != 0);
+    }
+    close(fd);
     file_strike();
 }
 
