@@ -161,15 +161,6 @@ void buffer_share_open(struct buffer_share *share, struct buffer_pool *pool)
     pool->claimed += share_claim(share);
 }
 
-void buffer_share_close(struct buffer_share *share)
-{
-    if (!share->pool)
-        return;
-    check(share->held == 0 && STAILQ_EMPTY(&share->waits));
-    share->pool->claimed -= share_claim(share);
-    share->pool = NULL;
-}
-
 /* What must be left for others behind one that has more than its claim. */
 static size_t share_leaves(const struct buffer_share *share)
 {
@@ -295,6 +286,20 @@ void buffer_give(struct buffer *buffer)
         chunk_give(pool, chunk_of(buffer));
     else
         small_give(pool, buffer);
+    if (!TAILQ_EMPTY(&pool->waiting))
+        waits_serve(pool);
+}
+
+/* What its claim kept back may be another's now. */
+void buffer_share_close(struct buffer_share *share)
+{
+    struct buffer_pool *pool = share->pool;
+
+    if (!pool)
+        return;
+    check(share->held == 0 && STAILQ_EMPTY(&share->waits));
+    pool->claimed -= share_claim(share);
+    share->pool = NULL;
     if (!TAILQ_EMPTY(&pool->waiting))
         waits_serve(pool);
 }

@@ -63,7 +63,7 @@ struct buffer_pool *buffer_pool_create(size_t bytes);
 void buffer_pool_destroy(struct buffer_pool *pool);
 
 /** @share, of zeros, has a claim from now on, until it is closed: it has nothing then, and
-    nobody of it waits. */
+    nobody of it waits; others who do are served, from inside. */
 void buffer_share_open(struct buffer_share *share, struct buffer_pool *pool);
 void buffer_share_close(struct buffer_share *share); /* not open is fine */
 

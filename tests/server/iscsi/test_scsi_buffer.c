@@ -229,6 +229,25 @@ Test(scsi_buffer, who_holds_much_stands_in_nobodys_way)
     buffer_pool_destroy(pool);
 }
 
+Test(scsi_buffer, who_leaves_lets_others_have_its_claim)
+{
+    struct buffer_pool *pool = buffer_pool_create(MANY / 2 * BUFFER_LARGE);
+    struct buffer_share greedy = { 0 }, others[6] = { 0 };
+    struct waiter one = { .wait.ready = on_ready };
+
+    shares_open(&greedy, 1, pool);
+    shares_open(others, 6, pool);
+    expect_eq(take_all(&greedy), MANY / 2 - 6);
+    buffer_wait_start(&greedy, &one.wait, BUFFER_LARGE);
+    shares_close(others, 1); /* it had nothing: nothing is given back */
+    expect(one.buffer != NULL);
+    buffer_give(one.buffer);
+    give_all();
+    shares_close(&greedy, 1);
+    shares_close(others, 6);
+    buffer_pool_destroy(pool);
+}
+
 Test(scsi_buffer, shares_are_served_in_turn)
 {
     struct buffer_pool *pool = buffer_pool_create(BUFFER_LARGE);
