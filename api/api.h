@@ -52,6 +52,13 @@ void service_drain(struct service *service);
 /** A new bandwidth limit of all copies together, from now on. Any thread. */
 void service_limit(struct service *service, uint64_t limit);
 
+/**
+ * Wait for what copies have under way to end, behind service_drain(), which it calls. False:
+ * some device has not ended it in the I/O timeout and half a minute; service_destroy() would
+ * wait for it, however long that takes. NULL is fine.
+ */
+bool service_settle(struct service *service);
+
 /** After service_drain() and when no call is under way. Jobs keep their watermarks. */
 void service_destroy(struct service *service);
 

@@ -20,7 +20,8 @@ enum {
     EXPIRE_BATCH = 500,
     EXPIRE_MS = 60 * 1000,
     STALL_MS = 30 * 1000, /* longer than this without a turn: not alive */
-    RECOVERY_MS = 60 * 1000
+    RECOVERY_MS = 60 * 1000,
+    SETTLE_MS = 30 * 1000 /* beyond the I/O timeout: to close, to keep digests */
 };
 
 static const int64_t day_ms = (int64_t)24 * 3600 * 1000;
@@ -223,12 +224,20 @@ void service_drain(struct service *service)
     engine_shut(service->engine); /* calls may wait for it to open something */
 }
 
+bool service_settle(struct service *service)
+{
+    if (!service)
+        return true;
+    service_drain(service);
+    return engine_drain(service->engine, service->options.io_timeout_ms + SETTLE_MS);
+}
+
 void service_destroy(struct service *service)
 {
     if (!service)
         return;
     service_drain(service);
-    engine_drain(service->engine);
+    (void)engine_drain(service->engine, 0);
     clerk_destroy(service->clerk);
     engine_destroy(service->engine);
     scheduler_destroy(service->scheduler);

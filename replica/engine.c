@@ -264,22 +264,28 @@ void engine_shut(struct engine *engine)
     pthread_mutex_unlock(&engine->lock);
 }
 
-void engine_drain(struct engine *engine)
+bool engine_drain(struct engine *engine, unsigned ms)
 {
+    struct timespec deadline = deadline_in(ms);
+    bool busy;
+    int result = 0;
+
     if (!engine)
-        return;
+        return true;
     engine_shut(engine);
     pthread_mutex_lock(&engine->lock);
-    while (engine->runners || engine->probes)
-        pthread_cond_wait(&engine->changed, &engine->lock);
+    while ((busy = engine->runners || engine->probes) && result != ETIMEDOUT)
+        result = ms ? pthread_cond_timedwait(&engine->changed, &engine->lock, &deadline)
+                    : pthread_cond_wait(&engine->changed, &engine->lock);
     pthread_mutex_unlock(&engine->lock);
+    return !busy;
 }
 
 void engine_destroy(struct engine *engine)
 {
     if (!engine)
         return;
-    engine_drain(engine);
+    (void)engine_drain(engine, 0);
     engine_free(engine);
 }
 

@@ -60,12 +60,14 @@ struct engine *engine_create(const struct engine_options *options, struct fault 
     engine_probe() to wait for first. NULL is fine. */
 void engine_shut(struct engine *engine);
 
-/** engine_shut(), then drains running copies to their next watermark (bounded by the I/O
-    timeout) and sends their last events. What asks for files and figures goes on, for who has
-    the last events to write down. NULL is fine. */
-void engine_drain(struct engine *engine);
+/** engine_shut(), then drains running copies to their next watermark and sends their last
+    events, for @ms at most; 0: however long it takes. False: some device still has not ended
+    what is under way, which for a LUN is bounded by the I/O timeout, and for a file by nothing.
+    What asks for files and figures goes on, for who has the last events to write down. NULL is
+    fine. */
+bool engine_drain(struct engine *engine, unsigned ms);
 
-/** engine_drain(), then ends the threads. NULL is fine. */
+/** engine_drain(), however long it takes, then ends the threads. NULL is fine. */
 void engine_destroy(struct engine *engine);
 
 /** An element as the engine sees it. A value. */

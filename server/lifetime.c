@@ -1,9 +1,10 @@
 /* The order of life: process settings, signals, service (which recovers), the iSCSI target,
  * listeners, the ready line; and of death: readiness fails and waiters wake, listeners take no
- * more, what is under way is answered, daemons stop, the target lets its sessions go, service
- * ends. Signals are blocked in every thread
- * and waited for in this one, so that no handler runs in the middle of anything; only the
- * second request to stop has a handler, because by then this thread is busy stopping.
+ * more, what is under way is answered, daemons stop, the target lets its sessions go, copies
+ * drain, service ends; where a device never ends what it has, all is left as if killed. Signals
+ * are blocked in every thread and waited for in this one, so that no handler runs in the middle
+ * of anything; only the second request to stop has a handler, because by then this thread is
+ * busy stopping.
  */
 #include "server/lifetime.h"
 
@@ -324,7 +325,7 @@ static void life_end(struct life *life)
     if (life->http)
         http_quiesce(life->http, FINISH_MS);
     http_stop(life->http);
-    if (!exports_stop(life->exports)) {
+    if (!exports_stop(life->exports) || !service_settle(life->service)) {
         log_plain(LOG_ERROR, "stopped", "not clean: some device never ended");
         _exit(1); /* loops still use it all: as if killed, which the next start expects */
     }

@@ -467,6 +467,25 @@ Test(recovery, a_hanging_device_stops_only_its_own_plan)
     cr_assert(hanging.last.end == ENGINE_STOPPED);
 }
 
+Test(recovery, a_drain_does_not_wait_for_ever)
+{
+    struct bench_record record;
+    struct engine_plan first = plan_of(ENGINE_COPY), second = plan_of(ENGINE_COPY);
+
+    target.turn_count = 2;
+    target.turns[0] = (struct turn){ .hangs = true };
+    cr_assert(engine_start(bench.engine, &first) == 0);
+    cr_assert(bench_wait(&bench, &first.id, bench_has_started, &record));
+    record = bench_run(&bench, &second); /* by its end the first one hangs */
+    expect_done(&record);
+    cr_assert(!engine_drain(bench.engine, 1));
+    second.id = uuid_make();
+    cr_assert(engine_start(bench.engine, &second) == -ESHUTDOWN);
+    hung_release();
+    cr_assert(engine_drain(bench.engine, BENCH_WAIT_MS));
+    cr_assert(bench_wait(&bench, &first.id, bench_has_ended, &record));
+}
+
 /* -- what is known of the target ------------------------------------------------------- */
 
 /* A pair that was copied whole, and whose source has changed in a few places. */

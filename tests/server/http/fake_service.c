@@ -112,6 +112,13 @@ void service_drain(struct service *service)
     pthread_mutex_unlock(&service->lock);
 }
 
+bool service_settle(struct service *service)
+{
+    if (service)
+        service_drain(service);
+    return true;
+}
+
 void service_destroy(struct service *service)
 {
     pthread_cond_destroy(&service->turn);
