@@ -173,6 +173,16 @@ Test(digests, of_another_source_or_window_are_not_trusted)
     plan.id = uuid_make();
     record = bench_run(&bench, &plan);
     cr_assert(record.last.mode == ENGINE_MODE_DELTA_DIGEST);
+
+    plan.id = uuid_make();
+    plan.target.offset = CHUNK;
+    record = bench_run(&bench, &plan);
+    cr_assert(record.last.end == ENGINE_DONE &&
+            record.last.mode == ENGINE_MODE_DELTA_COMPARE);
+    plan.id = uuid_make();
+    plan.work = ENGINE_VERIFY;
+    record = bench_run(&bench, &plan);
+    cr_assert(record.last.end == ENGINE_DONE, "%s", record.last.fault.why);
 }
 
 /* 1 MiB of its file is never written while it is told to be kept; after it, it is not. */
