@@ -1,9 +1,8 @@
 /* A copy in steady state allocates nothing: not for a request, not for a flush, whatever its
- * kind. malloc() and its kin are this executable's own here, so that every library is
- * counted. */
+ * kind. */
 #include <criterion/criterion.h>
 #include <fcntl.h>
-#include <stdatomic.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,57 +12,11 @@
 #include "replica/base/check.h"
 #include "replica/block/memory.h"
 #include "replica/copy/inside.h"
+#include "tests/support/allocations.h"
 #include "tests/support/device.h"
 #include "tests/support/directory.h"
 
-/* Sanitizers bring an allocator of their own. */
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define COUNTS 0
-#else
-#define COUNTS 1
-#endif
-
 enum { MIB = 1 << 20, SIZE = 64 * MIB, PIECES = SIZE / COPY_CHUNK };
-
-/* -- counting ------------------------------------------------------------------------ */
-
-static _Atomic unsigned long allocated;
-
-#if COUNTS
-void *__libc_malloc(size_t size);
-void *__libc_calloc(size_t count, size_t size);
-void *__libc_realloc(void *old, size_t size);
-void *__libc_memalign(size_t alignment, size_t size);
-
-static void count(void)
-{
-    atomic_fetch_add_explicit(&allocated, 1, memory_order_relaxed);
-}
-
-void *malloc(size_t size)
-{
-    count();
-    return __libc_malloc(size);
-}
-
-void *calloc(size_t number, size_t size)
-{
-    count();
-    return __libc_calloc(number, size);
-}
-
-void *realloc(void *old, size_t size)
-{
-    count();
-    return __libc_realloc(old, size);
-}
-
-void *aligned_alloc(size_t alignment, size_t size)
-{
-    count();
-    return __libc_memalign(alignment, size);
-}
-#endif
 
 /* -- one copy, looked at in its middle ------------------------------------------------- */
 
@@ -73,16 +26,16 @@ static struct {
     const struct block_ops *real;
     struct block_ops ops;
     unsigned requests, first, last;
-    unsigned long from, to;
+    uint64_t before, between; /* allocations */
 } watch;
 
 static void watch_submit(struct block_device *device, struct block_request *request)
 {
     watch.requests++;
     if (watch.requests == watch.first)
-        watch.from = atomic_load(&allocated);
+        watch.before = allocations_take();
     if (watch.requests == watch.last)
-        watch.to = atomic_load(&allocated);
+        watch.between = allocations_take();
     watch.real->submit(device, request);
 }
 
@@ -94,17 +47,18 @@ static void watch_begin(struct block_device *source, unsigned first, unsigned la
     watch.requests = 0;
     watch.first = first;
     watch.last = last;
-    watch.from = watch.to = 0;
     source->ops = &watch.ops;
+    allocations_watch_all(true);
 }
 
 static void watch_end(struct block_device *source)
 {
+    allocations_watch_all(false);
     source->ops = watch.real;
     cr_assert(watch.requests >= watch.last, "only %u requests", watch.requests);
-    cr_assert(watch.to == watch.from, "%lu allocations in %u requests",
-            watch.to - watch.from, watch.last - watch.first);
-    cr_assert(!COUNTS || atomic_load(&allocated) > 0, "nothing is counted");
+    cr_assert(watch.between == 0, "%" PRIu64 " allocations in %u requests",
+            watch.between, watch.last - watch.first);
+    cr_assert(!allocations_are_counted || watch.before > 0, "nothing is counted");
 }
 
 static void ended(void *context, int result, bool on_target,

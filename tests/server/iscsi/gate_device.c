@@ -7,7 +7,7 @@
 
 #include "replica/base/scope.h"
 #include "replica/block/memory.h"
-#include "tests/server/iscsi/allocations.h"
+#include "tests/support/allocations.h"
 #include "tests/support/must.h"
 
 enum { HELD_MAX = 256, HELD_MS = 60000 };

@@ -15,9 +15,9 @@
 
 #include "replica/base/clock.h"
 #include "replica/base/scope.h"
-#include "tests/server/iscsi/allocations.h"
 #include "tests/server/iscsi/backing.h"
 #include "tests/server/iscsi/gate_device.h"
+#include "tests/support/allocations.h"
 
 #ifndef REPLICAD_SOURCE_DIR
 #error "REPLICAD_SOURCE_DIR says where the scripts lie: see CMakeLists.txt"
