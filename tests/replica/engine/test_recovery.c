@@ -546,6 +546,15 @@ Test(recovery, a_source_lost_in_a_resync_changes_nothing)
     (void)lost_in_resync(&source, BLOCK_READ, ENGINE_MODE_DELTA_DIGEST);
 }
 
+/* The source is what failed; that the target is gone too shows when what was written shall be
+   flushed. */
+Test(recovery, a_target_lost_behind_its_source_is_compared)
+{
+    target.turn_count = 3;
+    target.turns[1] = turn_lost(BLOCK_FLUSH, 0, -ENOTCONN);
+    (void)lost_in_resync(&source, BLOCK_READ, ENGINE_MODE_DELTA_COMPARE);
+}
+
 /* It ends for good: it went by digest, and that is what is told; the next one compares. */
 Test(recovery, a_resync_that_failed_is_not_trusted)
 {
