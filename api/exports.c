@@ -21,6 +21,7 @@
 enum {
     SESSIONS_SHOWN = 16,
     RETRY_AFTER_S = 5,
+    QUOTED_MAX = 100, /* of a name, in what the target says of it */
     UNSERVE_TRIES = 8 /* each as long as withdraw() waits; commands end before */
 };
 
@@ -328,6 +329,23 @@ static void refuse_ending(struct call *call)
     call->outcome->retry_after = RETRY_AFTER_S;
 }
 
+/** Of a name that the target does not take it says which; else it is about the secrets, and
+    where there are none about the element. */
+static void refuse_pointer(struct export_work *work, const struct fault *fault)
+{
+    struct api_outcome *outcome = work->call->outcome;
+    char pointer[32] = "/Credentials";
+
+    for (unsigned i = 0; fault->error == -EINVAL && i < work->initiators.count; i++) {
+        size_t length = strnlen(work->initiators.text[i], QUOTED_MAX);
+        if (strncmp(fault->why, work->initiators.text[i], length) == 0 &&
+                fault->why[length] == ' ')
+            (void)snprintf(pointer, sizeof(pointer), "/Initiators/%u", i);
+    }
+    if (pointer[1] == 'I' || work->has_credentials)
+        outcome_pointer(outcome, pointer, fault->why);
+}
+
 static void refuse_serving(struct export_work *work, const struct fault *fault)
 {
     struct call *call = work->call;
@@ -335,15 +353,14 @@ static void refuse_serving(struct export_work *work, const struct fault *fault)
 
     if (fault->error == -EINPROGRESS) {
         refuse_ending(call);
-    } else if (fault->error == -ENODEV) {
-        outcome_fail(outcome, API_NOT_SUPPORTED, CIM_NOT_SUPPORTED, "%s", fault->why);
+    } else if (!call->service->exporter) {
+        outcome_fail(outcome, API_NOT_SUPPORTED, -1, "%s", fault->why);
     } else if (fault->error == -EBUSY) {
-        outcome_fail(outcome, API_IN_USE, CIM_IN_USE, "%s", fault->why);
+        outcome_fail(outcome, API_IN_USE, -1, "%s", fault->why);
         outcome_remedy(outcome, "wait for who has it locked, or export it ReadOnly");
     } else if (fault->error == -ENOKEY || fault->error == -EINVAL) {
-        const char *pointer = fault->error == -ENOKEY ? "/Credentials" : "/Initiators";
-        outcome_fail(outcome, API_INVALID, CIM_INVALID_PARAMETER, "%s", fault->why);
-        outcome_pointer(outcome, pointer, fault->why);
+        outcome_fail(outcome, API_INVALID, -1, "%s", fault->why);
+        refuse_pointer(work, fault);
     } else {
         outcome_engine(outcome, fault, "the element", work->element.address);
     }

@@ -65,7 +65,8 @@ static int fake_publish(
     if (uuid_equal(&export->id, &opening.of))
         return opening_wait(fault);
     if (fake.refuse)
-        return fault_set(fault, fake.refuse, "the fake refuses");
+        return fault_set(
+                fault, fake.refuse, "%s", fake.why ? fake.why : "the fake refuses");
     expect(fake_find(&export->id) < 0 && fake.count < SERVED_MAX);
     fake.opened_to_read[fake.count] = export->read_only;
     fake.served[fake.count++] = export->id;
@@ -101,7 +102,8 @@ static int fake_change(
     expect_eq(context, &fake);
     fake.changes++;
     if (fake.refuse)
-        return fault_set(fault, fake.refuse, "the fake refuses");
+        return fault_set(
+                fault, fake.refuse, "%s", fake.why ? fake.why : "the fake refuses");
     expect(fake_find(&export->id) >= 0 && !fake.is_ready);
     expect_eq(export->read_only, fake.opened_to_read[fake_find(&export->id)]);
     fake_terms(export, fake.ready_names, fake.ready_user, fake.ready_secret);

@@ -16,6 +16,7 @@ extern struct fake {
     bool opened_to_read[SERVED_MAX];
     unsigned count, publishes, withdraws, changes, settles;
     int refuse; /* a negative errno: publish() and change() answer it */
+    const char *why; /* its words then */
     bool stuck; /* withdraw(): commands of hosts do not end */
     const char *late; /* withdraw(): a host has this kept before its session ends */
     char names[256], user[64], secret[64], address[512]; /* in force */

@@ -65,6 +65,14 @@ static size_t query_take(char *text, struct api_parameter *list, size_t room)
     return count;
 }
 
+enum call_kind { READ, WRITE, METHOD };
+
+static const enum call_kind kinds[] = {
+#define CALL(symbol, method, kind) [API_##symbol] = kind,
+#include "api/calls.tbl.h"
+#undef CALL
+};
+
 struct answer rig_call(
         struct rig *rig, enum api_call call, struct asked asked, const char *body)
 {
@@ -90,6 +98,9 @@ struct answer rig_call(
 
     api_serve(rig->service, &request, &answer.outcome);
     free(text);
+    cr_assert(kinds[call] == METHOD || answer.outcome.return_value == -1,
+            "call %d is no method, and its answer has ReturnValue %d", (int)call,
+            answer.outcome.return_value);
     if (answer.outcome.body) {
         answer.json = json_loadb(answer.outcome.body, answer.outcome.length,
                 JSON_REJECT_DUPLICATES, NULL);

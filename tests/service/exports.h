@@ -39,7 +39,7 @@ json_t *export_get(struct house *house, const char *id);
 /** Waits until an export is served. */
 void serving_wait(struct house *house, const char *id);
 
-/** 409 and ReturnValue 6 for this call. */
+/** 409, and ReturnValue 6 where a method answers, for this call. */
 void call_in_use(
         struct house *house, const char *method, const char *path, const char *body);
 
