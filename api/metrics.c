@@ -110,6 +110,7 @@ static void times_print(
 struct pair {
     struct uuid id, source, job;
     int64_t copy_type, state, percent, when_synced, rpo;
+    bool error;
 };
 
 struct pairs {
@@ -135,7 +136,7 @@ static bool pair_add(void *context, const void *row)
     }
     pairs->list[pairs->count++] = (struct pair){ replica->id, replica->source,
         replica->job, replica->copy_type, replica->sync_state, replica->percent,
-        replica->when_synced, replica->rpo };
+        replica->when_synced, replica->rpo, replica->last_error[0] != '\0' };
     return true;
 }
 
@@ -221,6 +222,12 @@ static double pair_ratio(const struct pair *pair, int64_t now)
     return (double)pair->percent / 100;
 }
 
+static double pair_error(const struct pair *pair, int64_t now)
+{
+    (void)now;
+    return pair->error;
+}
+
 static void pairs_print(FILE *to, const struct pairs *pairs)
 {
     pairs_print_state(to, pairs);
@@ -233,6 +240,8 @@ static void pairs_print(FILE *to, const struct pairs *pairs)
             pair_consistent);
     pairs_print_each(to, pairs, "replicad_relationship_sync_ratio",
             "PercentSynced, 0 to 1.", pair_ratio);
+    pairs_print_each(to, pairs, "replicad_relationship_last_error",
+            "1 while LastError says something.", pair_error);
 }
 
 /* -- jobs -------------------------------------------------------------------------- */

@@ -327,6 +327,8 @@ void job_end(
     if (!uuid_is_none(&job->replica) &&
             turn_get(turn, STORE_REPLICA, job->replica.text, &row))
         replica = &row;
+    if (replica && replica_hush(replica) && ending->end == ENGINE_STOPPED)
+        replica_put(turn, replica, false); /* who goes on later puts no pair */
     switch (ending->end) {
     case ENGINE_DONE:
         job_done(turn, job, replica);
@@ -408,9 +410,12 @@ static bool job_event(
     const struct engine_event *event = &progress->event;
     struct job_ending ending = ending_of(progress);
     struct store_job job;
+    bool waits;
 
     if (!turn_get(turn, STORE_JOB, id->text, &job) || job_is_over(job.state))
         return false;
+    waits = job.error[0] || job.stalled || event->stall[0] ||
+            event->kind == ENGINE_WAITING; /* or has waited until now */
     switch (event->kind) {
     case ENGINE_STARTED:
     case ENGINE_PROGRESS:
@@ -429,6 +434,8 @@ static bool job_event(
     if (job.work != JOB_PREPARE)
         job_count(&job, event);
     job_stall(&job, event, turn->now);
+    if (waits && event->kind != ENGINE_ENDED)
+        replica_told(turn, &job.replica, event);
     if (event->kind == ENGINE_HELD && job.wanted)
         return false; /* it was asked to stop meanwhile: its end comes */
     if (event->kind == ENGINE_HELD)
@@ -440,15 +447,14 @@ static bool job_event(
     return event->kind == ENGINE_HELD;
 }
 
-/** A hold without a job: only its end matters, when it was not asked for. */
-static void hold_event(struct clerk_turn *turn, const struct uuid *id,
+/** A hold without a job: its end matters when it was not asked for. */
+static void hold_ended(struct clerk_turn *turn, const struct uuid *id,
         const struct engine_event *event)
 {
     struct store_replica replica;
     struct fault fault = event->fault;
 
-    if (event->kind != ENGINE_ENDED || turn->service->draining ||
-            !turn_get(turn, STORE_REPLICA, id->text, &replica) ||
+    if (turn->service->draining || !turn_get(turn, STORE_REPLICA, id->text, &replica) ||
             replica.sync_state != CIM_SYNC_PREPARED)
         return;
     if (event->end != ENGINE_FAILED)
@@ -468,9 +474,11 @@ static bool progress_run(struct clerk_turn *turn, struct clerk_note *note)
         return false;
     if (!uuid_is_none(&of.job))
         held = job_event(turn, &of.job, progress);
+    else if (event->kind != ENGINE_ENDED)
+        replica_told(turn, &of.replica, event);
     else if (of.kind == SCHEDULER_HOLD)
-        hold_event(turn, &of.replica, event);
-    else if (event->kind == ENGINE_ENDED)
+        hold_ended(turn, &of.replica, event);
+    else
         scan_ended(turn, &of.replica, &ending);
     if (event->kind == ENGINE_ENDED && of.written[0])
         written_loose(turn, of.written, event->loose);

@@ -234,6 +234,8 @@ static void recover_scanned(struct clerk_turn *turn, struct store_replica *repli
 {
     if (replica->scan_started)
         recover_target(turn, &replica->id);
+    if (replica_hush(replica)) /* nobody waits any more */
+        replica_put(turn, replica, false);
 }
 
 /** A pair that stood still for a call that never came back scans again. */

@@ -158,6 +158,7 @@ static bool start_job(struct modify *modify, struct clerk_turn *turn,
 static bool settle_in(struct modify *modify, struct clerk_turn *turn, int64_t state)
 {
     modify->replica.sync_state = state;
+    (void)replica_hush(&modify->replica); /* what waited for it does not any more */
     replica_put(turn, &modify->replica, false);
     return true;
 }

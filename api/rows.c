@@ -70,7 +70,7 @@ static bool job_differs(const struct store_job *old, const struct store_job *job
 {
     return old->state != job->state || old->percent != job->percent ||
             old->limit != job->limit || old->priority != job->priority ||
-            stall_differs(old, job);
+            texts_differ(old->error, job->error) || stall_differs(old, job);
 }
 
 /** What has changed since @old; one that is made is told by all it has. */
@@ -91,6 +91,8 @@ static void job_changed(struct writer *writer, const struct store_job *old,
         writer_text(writer, "LimitedBy", job_limited_by(job));
     if (stall_differs(old, job))
         changed_stall(writer, job);
+    if (texts_differ(old->error, job->error))
+        writer_text(writer, "ErrorDescription", job->error[0] ? job->error : NULL);
     if (job_is_over(job->state) && old->state != job->state) {
         writer_signed(writer, "ReturnValue", job->return_value);
         writer_signed(writer, "ErrorCode", job->error_code);
@@ -130,47 +132,50 @@ void job_put(struct clerk_turn *turn, struct store_job *job, bool made)
 
 /* -- pairs ------------------------------------------------------------------------------ */
 
-static bool replica_changed(const struct store_replica *old,
-        const struct store_replica *replica, char *text, size_t room)
+/** Is there something that events tell? @old: NULL when it is made. */
+static bool replica_differs(
+        const struct store_replica *old, const struct store_replica *replica)
 {
-    bool state = !old || old->sync_state != replica->sync_state;
-    bool type = !old || old->copy_type != replica->copy_type;
-    bool synced = !old || old->when_synced != replica->when_synced;
-    bool priority = !old || old->copy_priority != replica->copy_priority;
-    const char *comma = "";
-    int at = snprintf(text, room, "{");
+    return !old || old->sync_state != replica->sync_state ||
+            old->copy_type != replica->copy_type ||
+            old->when_synced != replica->when_synced ||
+            old->copy_priority != replica->copy_priority ||
+            texts_differ(old->last_error, replica->last_error);
+}
 
-    if (state) {
-        at += snprintf(text + at, room - (size_t)at,
-                "\"SyncState\":%lld,\"SyncStateName\":\"%s\"",
-                (long long)replica->sync_state,
-                cim_name(CIM_SYNC_STATE, replica->sync_state));
-        comma = ",";
-    }
-    if (type) {
-        at += snprintf(text + at, room - (size_t)at, "%s\"CopyType\":%lld", comma,
-                (long long)replica->copy_type);
-        comma = ",";
-    }
-    if (synced && replica->when_synced) {
-        char time[CLOCK_TEXT];
-        clock_format(replica->when_synced, time);
-        at += snprintf(
-                text + at, room - (size_t)at, "%s\"WhenSynced\":\"%s\"", comma, time);
-        comma = ",";
-    }
-    if (priority)
-        at += snprintf(text + at, room - (size_t)at, "%s\"CopyPriority\":%lld", comma,
-                (long long)replica->copy_priority);
-    (void)snprintf(text + at, room - (size_t)at, "}");
-    return state || type || synced || priority;
+static void replica_changed(struct writer *writer, const struct store_replica *old,
+        const struct store_replica *replica)
+{
+    if (!old || old->sync_state != replica->sync_state)
+        writer_cim(writer, "SyncState", CIM_SYNC_STATE, replica->sync_state);
+    if (!old || old->copy_type != replica->copy_type)
+        writer_cim(writer, "CopyType", CIM_COPY_TYPE, replica->copy_type);
+    if (replica->when_synced && (!old || old->when_synced != replica->when_synced))
+        writer_time(writer, "WhenSynced", replica->when_synced);
+    if (!old || old->copy_priority != replica->copy_priority)
+        writer_cim(writer, "CopyPriority", CIM_COPY_PRIORITY, replica->copy_priority);
+    if (texts_differ(old ? old->last_error : NULL, replica->last_error))
+        writer_text(writer, "LastError",
+                replica->last_error[0] ? replica->last_error : NULL);
+}
+
+static void replica_event(struct clerk_turn *turn, const struct store_replica *old,
+        const struct store_replica *replica)
+{
+    struct writer *changed;
+
+    if (!replica_differs(old, replica))
+        return;
+    changed = writer_create();
+    if (changed)
+        replica_changed(changed, old, replica);
+    event_row(turn, old ? "InstModification" : "InstCreation", "Replica", "replicas",
+            replica->id.text, changed);
 }
 
 void replica_put(struct clerk_turn *turn, struct store_replica *replica, bool made)
 {
     struct store_replica old;
-    char about[STORE_WORD], changed[320];
-    bool ends = made;
 
     if (!made && !turn_get(turn, STORE_REPLICA, replica->id.text, &old))
         return;
@@ -178,11 +183,8 @@ void replica_put(struct clerk_turn *turn, struct store_replica *replica, bool ma
     replica->maintained = replica->sync_state == CIM_SYNC_SYNCHRONIZED;
     turn_put(turn, STORE_REPLICA, replica);
     turn_touch(turn, STORE_REPLICA, &replica->id);
-    path_of(about, "replicas", &replica->id);
-    if (replica_changed(made ? NULL : &old, replica, changed, sizeof(changed)))
-        event_put(turn, made ? "InstCreation" : "InstModification", "Replica", about,
-                changed);
-    if (!ends)
+    replica_event(turn, made ? NULL : &old, replica);
+    if (!made)
         return;
     element_refresh_usage(turn, &replica->source);
     element_refresh_usage(turn, &replica->id);

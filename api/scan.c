@@ -131,6 +131,7 @@ void scan_ended(
         replica.scan_due = turn->now + AFTER_STOP_MS;
     }
     replica.scan_started = 0;
+    (void)replica_hush(&replica);
     if (replica.sync_state == CIM_SYNC_QUIESCE_IN_PROGRESS)
         replica.sync_state = CIM_SYNC_QUIESCED;
     if (replica.sync_state == CIM_SYNC_FRACTURE_IN_PROGRESS)

@@ -355,6 +355,13 @@ bool plan_build(struct clerk_turn *turn, const struct store_replica *replica,
 /** The engine's priority of a job's. */
 unsigned plan_priority(int64_t priority);
 
+/** What runs for a pair waits for a device, stalls, or goes on: LastError says so. Puts the pair
+    when that is news. */
+void replica_told(struct clerk_turn *turn, const struct uuid *replica,
+        const struct engine_event *event);
+/** Nothing waits any more. False: LastError did not say so. Not put. */
+bool replica_hush(struct store_replica *replica);
+
 /** Async by scan: rows of pairs whose scan is due; *@next: the next one. */
 void scan_due(struct clerk_turn *turn, int64_t *next,
         void (*each)(struct clerk_turn *turn, struct store_replica *replica));
