@@ -149,20 +149,16 @@ static bool change_refuse(struct change *change, const struct store_job *job)
 static bool change_start(
         struct change *change, struct clerk_turn *turn, struct store_job *job)
 {
-    struct store_replica replica;
-
     if (!job->wanted && job->state >= CIM_JOB_NEW && job->state <= CIM_JOB_RUNNING)
         return change_done(change, turn, job, CIM_OK);
     if (job->state != CIM_JOB_SUSPENDED)
         return change_refuse(change, job);
-    if (job->work != JOB_VERIFY &&
-            turn_get(turn, STORE_REPLICA, job->replica.text, &replica) &&
-            replica.sync_state == CIM_SYNC_QUIESCED) {
+    if (job_is_quiesced(turn->reader, job)) {
         (void)change_refuse(change, job);
-        outcome_holder_of(change->call->outcome, "replicas", &replica.id);
+        outcome_holder_of(change->call->outcome, "replicas", &job->replica);
         outcome_remedy(change->call->outcome,
                 "POST /replicas/%s/modify {\"Operation\":\"Unquiesce\"}",
-                replica.id.text);
+                job->replica.text);
         return false;
     }
     job_want(turn, job, 0);

@@ -72,11 +72,23 @@ static void render_status(struct writer *writer, int64_t state)
     writer_end(writer);
 }
 
-static void render_actions(struct writer *writer, const struct store_job *job)
+bool job_is_quiesced(struct store_reader *reader, const struct store_job *job)
 {
+    struct store_replica replica;
+
+    return job->state == CIM_JOB_SUSPENDED && job->work != JOB_VERIFY &&
+            store_get(reader, STORE_REPLICA, job->replica.text, &replica) == 0 &&
+            replica.sync_state == CIM_SYNC_QUIESCED;
+}
+
+static void render_actions(
+        struct writer *writer, struct store_reader *reader, const struct store_job *job)
+{
+    bool quiesced = job_is_quiesced(reader, job);
+
     writer_array(writer, "Actions");
     for (int64_t request = CIM_REQUEST_START; request <= CIM_REQUEST_KILL; request++)
-        if (job_allows(job, request))
+        if (job_allows(job, request) && !(quiesced && request == CIM_REQUEST_START))
             writer_text(writer, NULL, cim_name(CIM_REQUESTED_STATE, request));
     writer_end(writer);
 }
@@ -188,7 +200,6 @@ void job_render(struct call *call, struct store_reader *reader, struct writer *w
     struct store_job shown = *(const struct store_job *)row;
     const struct store_job *job = &shown;
 
-    (void)reader;
     job_as_it_is(call->service, &shown);
     render_identity(writer, job);
     writer_cim(writer, "JobState", CIM_JOB_STATE, job->state);
@@ -213,7 +224,7 @@ void job_render(struct call *call, struct store_reader *reader, struct writer *w
     writer_flag(writer, "DeleteOnCompletion", job->delete_on_completion);
     render_interval(writer, "TimeBeforeRemoval", job->time_before_removal);
     writer_text(writer, "RequestId", job->request[0] ? job->request : NULL);
-    render_actions(writer, job);
+    render_actions(writer, reader, job);
 }
 
 /* -- GET --------------------------------------------------------------------------- */
@@ -304,7 +315,8 @@ void call_JOB_GET(struct call *call)
     struct store_job job;
     struct uuid id;
     unsigned seconds;
-    bool found;
+    struct api_request plain = *call->request;
+    const struct api_request *request = call->request;
 
     if (!wait_parse(call, &seconds))
         return;
@@ -312,12 +324,16 @@ void call_JOB_GET(struct call *call)
         (void)job_wait(call->service, &id, seconds, &job);
     if (!(reader = call_reader(call)))
         return;
-    found = call_find(call, reader, STORE_JOB, &job);
-    store_reader_give(call->service->store, reader); /* the row is all it takes */
-    if (!found)
-        return;
-    call->outcome->retry_after = job_is_over(job.state) ? 0 : RETRY_AFTER_S;
-    call_answer(call, NULL, job_render, &job, job.revision);
+    if (call_find(call, reader, STORE_JOB, &job)) {
+        /* Whether it may Start is its pair's to say, without a change of the row. */
+        if (job.state == CIM_JOB_SUSPENDED)
+            plain.if_none_match = NULL;
+        call->request = &plain;
+        call->outcome->retry_after = job_is_over(job.state) ? 0 : RETRY_AFTER_S;
+        call_answer(call, reader, job_render, &job, job.revision);
+        call->request = request;
+    }
+    store_reader_give(call->service->store, reader);
 }
 
 /* -- PATCH ------------------------------------------------------------------------- */

@@ -8,6 +8,9 @@
     lists. */
 bool job_allows(const struct store_job *job, int64_t request);
 
+/** It is suspended, and Unquiesce of its pair is what resumes it, not Start. */
+bool job_is_quiesced(struct store_reader *reader, const struct store_job *job);
+
 /**
  * While recovery waits for a full disk the rows say what ran when the process before ended:
  * nothing of it runs now, and what was not asked to stop waits for its turn again. So is

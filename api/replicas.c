@@ -13,7 +13,22 @@ static const int64_t second_ms = 1000;
 
 /* -- rendered ---------------------------------------------------------------------------- */
 
-/** Operations that the pair may see now; what this build answers 1 to is left out. */
+/** This build answers 1 to a mirror, and 6 to a Restore of what is not whole. */
+static bool operation_stands(struct store_reader *reader,
+        const struct store_replica *replica, int64_t operation)
+{
+    struct store_element target;
+
+    if (operation == CIM_OP_RESET_TO_SYNC ||
+            cim_legality_of(operation, replica->copy_type, replica->sync_state)
+                            .legality != CIM_LEGAL)
+        return false;
+    return operation != CIM_OP_RESTORE ||
+            (store_get(reader, STORE_ELEMENT, replica->id.text, &target) == 0 &&
+                    element_complete(reader, &target));
+}
+
+/** Operations that the pair may see now. */
 static void render_operations(struct store_reader *reader, struct writer *writer,
         const struct store_replica *replica)
 {
@@ -23,9 +38,7 @@ static void render_operations(struct store_reader *reader, struct writer *writer
 
     writer_array(writer, "Operations");
     for (int64_t operation = CIM_OP_DETACH; operation <= CIM_OP_STOP_COPY; operation++)
-        if (!waiting && operation != CIM_OP_RESET_TO_SYNC &&
-                cim_legality_of(operation, replica->copy_type, replica->sync_state)
-                                .legality == CIM_LEGAL)
+        if (!waiting && operation_stands(reader, replica, operation))
             writer_text(writer, NULL, cim_name(CIM_OPERATION, operation));
     writer_end(writer);
 }

@@ -110,6 +110,23 @@ Test(jobs, one_has_the_shape_of_the_contract)
     answer_release(&answer);
 }
 
+/* Its pair says whether it may Start, and has a tag of its own. */
+Test(jobs, a_suspended_one_is_told_anew)
+{
+    struct store_job job = sample(CIM_JOB_SUSPENDED);
+    struct answer answer;
+    char tag[64];
+
+    put(&job);
+    answer = get(&job);
+    snprintf(tag, sizeof(tag), "%s", answer.outcome.etag);
+    answer_release(&answer);
+    answer = rig_call(&rig, API_JOB_GET,
+            (struct asked){ .id = job.id.text, .if_none_match = tag }, NULL);
+    expect_answer(&answer, DONE, -1);
+    answer_release(&answer);
+}
+
 Test(jobs, one_that_is_over_has_no_actions_and_no_pair)
 {
     struct store_job job = sample(CIM_JOB_COMPLETED);

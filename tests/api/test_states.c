@@ -237,6 +237,26 @@ static struct answer request(const char *job, int state)
             "{\"RequestedState\":%d}", state);
 }
 
+/** Does the array @member of what @call answers of @id say @word? */
+static bool lists(
+        enum api_call call, const char *id, const char *member, const char *word)
+{
+    struct answer answer = rig_call(&rig, call, (struct asked){ .id = id }, NULL);
+    json_t *value;
+    size_t i;
+    bool found = false;
+
+    json_array_foreach(json_object_get(answer.json, member), i, value) found |=
+            strcmp(json_string_value(value), word) == 0;
+    answer_release(&answer);
+    return found;
+}
+
+static bool may(const char *operation)
+{
+    return lists(API_REPLICA_GET, target, "Operations", operation);
+}
+
 Test(states, a_running_copy_is_quiesced_and_taken_up_again)
 {
     struct answer answer;
@@ -248,6 +268,7 @@ Test(states, a_running_copy_is_quiesced_and_taken_up_again)
     expect_eq(job_row(&rig, job).state, CIM_JOB_SUSPENDED);
     pair_reach(&rig, target, CIM_SYNC_QUIESCED);
     /* The job of a quiesced pair is resumed by Unquiesce alone. */
+    expect(!lists(API_JOB_GET, job, "Actions", "Start") && may("Unquiesce"));
     answer = request(job, CIM_REQUEST_START);
     expect_answer(&answer, STATE, 4097);
     answer_release(&answer);
@@ -272,6 +293,7 @@ Test(states, a_running_copy_is_fractured)
     expect_eq(job_row(&rig, job).return_value, 4);
     pair_reach(&rig, target, CIM_SYNC_FRACTURED);
     expect(!element_row(&rig, target).complete);
+    expect(!may("Restore") && may("Resync")); /* of what is not whole */
 }
 
 Test(states, a_running_copy_is_stopped)
@@ -511,6 +533,7 @@ Test(states, a_fractured_mirror_may_be_written_and_restored)
 {
     copied(2);
     done(modify(CIM_OP_FRACTURE));
+    expect(may("Restore"));
     pair_noise(&rig, target, SIZE, 24);
     operated(CIM_OP_RESTORE, CIM_SYNC_FRACTURED);
     expect(pair_equal(&rig, source, target, SIZE));
