@@ -2,6 +2,7 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "tests/replica/block/file_rig.h"
 #include "tests/support/expect.h"
@@ -61,6 +62,44 @@ Test(file, flushes_that_wait_together_are_one)
     pthread_mutex_unlock(&file_kernel.gate);
     land_all(0);
     expect_eq(file_kernel.syncs, 2); /* the first alone, then all that came meanwhile */
+    expect(device_close(&device));
+    file_strike();
+}
+
+/* A write that is stable when it is done waits in the line of the flushes: none is done with
+   it, and it is done with none. */
+Test(file, a_stable_write_in_the_line_of_the_flushes_is_written)
+{
+    static const uint8_t wanted[2 * 512] = { [0] = 1, [512] = 2 };
+    uint8_t found[2 * 512];
+
+    file_set();
+    struct block_device *device = file_open_disk(true);
+    memcpy(bytes, wanted, sizeof wanted);
+    pthread_mutex_lock(&file_kernel.gate);
+    for (unsigned i = 0; i < 6; i++) {
+        bool write = i == 2 || i == 4; /* a flush runs, one waits, then in turn */
+        uint64_t at = (uint64_t)(i / 4) * 512;
+        calls[i] = (struct device_call){ .iov = { bytes + at, 512 },
+            .request = { .op = write ? BLOCK_WRITE : BLOCK_FLUSH,
+                    .flags = write ? BLOCK_FUA : 0,
+                    .offset = write ? at : 0,
+                    .length = write ? 512 : 0,
+                    .iov = &calls[i].iov,
+                    .iovcnt = 1,
+                    .done = device_call_done } };
+        block_submit(device, &calls[i].request);
+    }
+    file_await(&file_kernel.syncs, 1);
+    pthread_mutex_unlock(&file_kernel.gate);
+    for (unsigned i = 0; i < 6; i++) {
+        expect(drive_until(file_rig.loop, &calls[i].done));
+        expect_eq(calls[i].result, 0);
+    }
+    expect_eq(file_kernel.dsync_writes, 2);
+    expect_eq(file_kernel.syncs, 4);
+    expect_eq(device_read(device, 0, found, sizeof found), 0);
+    expect(memcmp(found, wanted, sizeof found) == 0);
     expect(device_close(&device));
     file_strike();
 }

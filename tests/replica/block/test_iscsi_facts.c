@@ -222,6 +222,35 @@ Test(facts, capacity_and_limits)
     cr_assert(facts_capacity(&facts, capacity, 32) && facts.blocks == 0);
 }
 
+/* How much room it has may change; what a block is, and who it is, may not. */
+Test(facts, of_another_unit)
+{
+    static const struct lun_facts unit = { .block_size = 512,
+        .blocks = 8,
+        .vendor = "v",
+        .world = "w",
+        .t10 = "t",
+        .serial = "s" };
+    struct lun_facts other = unit;
+
+    other.blocks = 9;
+    cr_assert(facts_same_unit(&other, &unit));
+#define DIFFERS(field, value)                                                          \
+    do {                                                                               \
+        other = unit;                                                                  \
+        other.field = value;                                                           \
+        cr_assert(!facts_same_unit(&other, &unit), #field);                            \
+    } while (0)
+    DIFFERS(block_size, 4096);
+    DIFFERS(qualifier, 1);
+    DIFFERS(type, 5);
+    DIFFERS(vendor[0], 'x');
+    DIFFERS(world[0], 'x');
+    DIFFERS(t10[0], 'x');
+    DIFFERS(serial[0], 'x');
+#undef DIFFERS
+}
+
 Test(facts, mode_and_reservation)
 {
     uint8_t mode[24] = { 23, 0, 0x90, 0, 0x08, 0x12, 0x04 };
