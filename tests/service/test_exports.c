@@ -169,7 +169,9 @@ Test(exports, iscsi_tools_find_ask_and_load)
                 0);
         expect_said("16777216", true);
     }
-    expect_eq(shell(output, "iscsi-perf -m 32 -b 8 -r -t 1 '%s'",
+    expect_eq(shell(output,
+                      "timeout --preserve-status -s INT 10 iscsi-perf -m 32 -b 8 -r -t "
+                      "1 '%s'",
                       url_of(url, house.v4, anybodys)),
             0);
     expect_said("iops average", true);

@@ -6,11 +6,22 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "replica/base/clock.h"
+#include "tests/server/iscsi/strict_client.h"
 #include "tests/server/iscsi/target_rig.h"
+#include "tests/support/seed.h"
 
-enum { ROUNDS = 12, DEADLINE_MS = 60000, CLIENT_S = 60 };
+enum {
+    CLIENTS = 4,
+    ROUNDS = 12,
+    LOGINS = 4, /* at least, in the rounds */
+    DEADLINE_MS = 60000,
+    CLIENT_S = 60,
+    STRICT_MS = 300
+};
 
 static struct rig *rig;
+static uint64_t seed;
 static atomic_bool over;
 static atomic_uint logins;
 
@@ -20,25 +31,77 @@ static _Noreturn void fail(const char *what, int result)
     exit(1);
 }
 
-/* Their own success is not the question: the target is taken from under them. */
-static void *client(void *which)
+/* -- clients --------------------------------------------------------------------------------- */
+
+struct client {
+    unsigned number, export;
+    char name[SCSI_NAME_MAX];
+};
+
+/* Its own success is not the question: the target is taken from under it. But it ends. */
+static void stranger(const char *const argv[])
 {
-    unsigned export = *(unsigned *)which;
-    char name[SCSI_NAME_MAX], url[512], output[4096];
+    char output[4096];
+    int status = rig_load(argv, CLIENT_S, output, sizeof output);
+
+    if (status == RIG_LATE)
+        fail(argv[0], status);
+    if (status == 0)
+        atomic_fetch_add(&logins, 1);
+}
+
+static void owed(void *context)
+{
+    fprintf(stderr, "stress: client %u is owed an answer\n",
+            ((struct client *)context)->number);
+    rig_tell(rig);
+}
+
+/* Thrown out is fine; to wait in vain is not. */
+static void strict(struct client *client)
+{
+    struct strict_client work = {
+        .port = rig->port,
+        .target = client->name,
+        .user = client->export == 1 ? "alice" : NULL,
+        .secret = client->export == 1 ? "alice-has-a-secret" : NULL,
+        .number = client->number,
+        .first = (uint64_t)client->number * (RIG_BYTES / CLIENTS),
+        .bytes = RIG_BYTES / CLIENTS,
+        .depth = 16,
+        .run_ms = STRICT_MS,
+        .late_ms = DEADLINE_MS,
+        .seed = seed + client->number,
+    };
+    enum strict_end end = strict_run(&work, owed, client);
+
+    if (end == STRICT_LATE || end == STRICT_WRONG)
+        fail("a strict client", (int)end);
+    if (work.answered > 0)
+        atomic_fetch_add(&logins, 1);
+}
+
+static void *client_run(void *context)
+{
+    struct client *client = context;
+    char url[512];
     const char *const ask[] = { "iscsi-inq", url, NULL };
     const char *const work[] = { "iscsi-perf", "-n", "-x", "0", "-m", "16", "-b", "8",
         "-r", "-t", "1", url, NULL };
 
-    rig_name(export, name);
+    rig_name(client->export, client->name);
     snprintf(url, sizeof url, "iscsi://%s127.0.0.1:%u/%s/0",
-            export == 1 ? "alice%alice-has-a-secret@" : "", rig->port, name);
+            client->export == 1 ? "alice%alice-has-a-secret@" : "", rig->port,
+            client->name);
     while (!atomic_load(&over)) {
-        if (rig_command(ask, CLIENT_S, output, sizeof output) == 0)
-            atomic_fetch_add(&logins, 1);
-        (void)rig_command(work, CLIENT_S, output, sizeof output);
+        stranger(ask);
+        strict(client);
+        stranger(work);
     }
     return NULL;
 }
+
+/* -- what is done to them -------------------------------------------------------------------- */
 
 static void look(unsigned export)
 {
@@ -92,21 +155,29 @@ static void round_of(unsigned export)
 
 int main(void)
 {
-    unsigned which[4] = { 0, 1, 0, 1 };
-    pthread_t threads[4];
+    struct client clients[CLIENTS];
+    pthread_t threads[CLIENTS];
     struct iscsi_figures figures;
+    struct instant late;
 
+    seed = seed_take("stress_target");
     rig = rig_start(&(struct rig_options){ .buffer_bytes = 8u << 20 });
-    for (unsigned i = 0; i < 4; i++)
-        if (pthread_create(&threads[i], NULL, client, &which[i]) != 0)
+    for (unsigned i = 0; i < CLIENTS; i++) {
+        clients[i] = (struct client){ .number = i, .export = i % 2 };
+        if (pthread_create(&threads[i], NULL, client_run, &clients[i]) != 0)
             fail("no thread", (int)i);
-    for (unsigned i = 0; i < ROUNDS || (atomic_load(&logins) < 4 && i < 200); i++)
+    }
+    late = instant_add_ms(clock_monotonic(), DEADLINE_MS);
+    for (unsigned i = 0; i < ROUNDS ||
+            (atomic_load(&logins) < LOGINS &&
+                    !instant_reached(clock_monotonic(), late));
+            i++)
         round_of(i % 2);
     atomic_store(&over, true);
-    for (unsigned i = 0; i < 4; i++)
+    for (unsigned i = 0; i < CLIENTS; i++)
         pthread_join(threads[i], NULL);
     iscsi_target_figures(rig->target, &figures);
-    fprintf(stderr, "stress: %u logins, %llu commands\n", atomic_load(&logins),
+    fprintf(stderr, "stress: %u came through, %llu commands\n", atomic_load(&logins),
             (unsigned long long)figures.commands);
     if (figures.commands == 0 || atomic_load(&logins) == 0)
         fail("nobody came through", 0);

@@ -17,6 +17,7 @@
 #include "replica/base/scope.h"
 #include "tests/server/iscsi/backing.h"
 #include "tests/server/iscsi/gate_device.h"
+#include "tests/server/iscsi/target_view.h"
 #include "tests/support/allocations.h"
 
 #ifndef REPLICAD_SOURCE_DIR
@@ -24,6 +25,8 @@
 #endif
 
 enum { SCENARIO_S = 300, LINE = 256 };
+
+static struct rig *rig_here; /* the last one that was started */
 
 static _Noreturn void fail(const char *what)
 {
@@ -93,7 +96,7 @@ static uint16_t port_of(struct rig *rig, unsigned index)
 
 struct rig *rig_start(const struct rig_options *options)
 {
-    struct rig *rig = calloc(1, sizeof *rig);
+    struct rig *rig = rig_here = calloc(1, sizeof *rig);
     struct sockaddr_storage portals[2] = { 0 };
     struct fault fault = { 0 };
 
@@ -196,6 +199,7 @@ static void loop_idle(struct loop *loop)
 
 void rig_stop(struct rig *rig)
 {
+    rig_here = NULL;
     for (unsigned i = 0; i < RIG_EXPORTS; i++) /* nothing held may outlast the test */
         gate_open(rig->gates[i]);
     iscsi_target_destroy(rig->target, 200);
@@ -269,17 +273,81 @@ static ssize_t child_read(
     return read(child->out, to, room);
 }
 
-int rig_command(const char *const argv[], unsigned seconds, char *output, size_t room)
+/* -- one that takes too long ----------------------------------------------------------------- */
+
+static void file_tell(pid_t pid, const char *name)
 {
-    struct instant deadline = instant_add_ms(clock_monotonic(), seconds * 1000ull);
+    char path[64], line[4096];
+    FILE *file;
+
+    snprintf(path, sizeof path, "/proc/%d/%s", (int)pid, name);
+    if (!(file = fopen(path, "re")))
+        return;
+    if (fgets(line, sizeof line, file))
+        fprintf(stderr, "rig: its %s: %s\n", name, line);
+    (void)fclose(file);
+}
+
+/* What the kernel has of connections to and from @port: queues, timers, retransmissions. */
+static void sockets_tell(uint16_t port)
+{
+    char command[96], line[1024];
+    FILE *lines;
+
+    snprintf(command, sizeof command,
+            "ss -tnipmo '( sport = :%u or dport = :%u )' 2>&1", port, port);
+    if (!(lines = popen(command, "re")))
+        return;
+    while (fgets(line, sizeof line, lines))
+        fputs(line, stderr);
+    (void)pclose(lines);
+}
+
+void rig_tell(struct rig *rig)
+{
+    for (unsigned i = 0; i < 2; i++) { /* what moves differs */
+        if (i > 0)
+            (void)usleep(1000 * 1000);
+        target_view(rig->target);
+        sockets_tell(rig->port);
+        sockets_tell(rig->port6);
+    }
+}
+
+static void child_tell(const struct child *child, const char *name, const char *said)
+{
+    fprintf(stderr, "rig: %s takes too long; it said: %s\n", name, said ? said : "");
+    file_tell(child->pid, "stat");
+    file_tell(child->pid, "wchan");
+    file_tell(child->pid, "syscall");
+    if (rig_here)
+        rig_tell(rig_here);
+}
+
+/* -- commands -------------------------------------------------------------------------------- */
+
+/* @load_s: when it is asked to end, 0: never. */
+static int command_run(const char *const argv[], unsigned load_s, unsigned seconds,
+        char *output, size_t room)
+{
+    struct instant began = clock_monotonic();
+    struct instant end = instant_add_ms(began, seconds * 1000ull);
+    struct instant ask = load_s ? instant_add_ms(began, load_s * 1000ull) : end;
     struct child child;
     char bytes[4096];
     size_t have = 0;
     ssize_t got;
 
     child_start(&child, argv, true);
-    while ((got = child_read(&child, bytes, sizeof bytes, deadline)) > 0) {
+    while ((got = child_read(&child, bytes, sizeof bytes, ask)) != 0) {
         size_t keep = output && have < room - 1 ? room - 1 - have : 0;
+        if (got < 0 && ask.ns == end.ns)
+            break;
+        if (got < 0) {
+            (void)kill(child.pid, SIGINT);
+            ask = end;
+            continue;
+        }
         keep = keep < (size_t)got ? keep : (size_t)got;
         if (!output)
             (void)fwrite(bytes, 1, (size_t)got, stderr);
@@ -289,9 +357,21 @@ int rig_command(const char *const argv[], unsigned seconds, char *output, size_t
     }
     if (output)
         output[have] = '\0';
-    if (got < 0)
-        fprintf(stderr, "rig: %s took too long\n", argv[0]);
-    return child_end(&child, got < 0);
+    if (got == 0)
+        return child_end(&child, false);
+    child_tell(&child, argv[0], output);
+    (void)child_end(&child, true);
+    return RIG_LATE;
+}
+
+int rig_command(const char *const argv[], unsigned seconds, char *output, size_t room)
+{
+    return command_run(argv, 0, seconds, output, room);
+}
+
+int rig_load(const char *const argv[], unsigned seconds, char *output, size_t room)
+{
+    return command_run(argv, RIG_LOAD_S, seconds, output, room);
 }
 
 /* -- scenarios: a child that may ask for things ---------------------------------------------- */

@@ -59,8 +59,21 @@ int rig_scenario(struct rig *rig, const char *script, const char *name);
 /** The same before a target of its own; it must end well. */
 void rig_play(const char *script, const char *name, const struct rig_options *options);
 
-/** Runs @argv (NULL ends them), at most @seconds; its exit status, -1 when it was killed.
-    What it says goes to @output (NUL-terminated; NULL: standard error). */
+enum { RIG_LATE = -2 };
+
+/** Runs @argv (NULL ends them), at most @seconds; its exit status, -1 when a signal ended it,
+    RIG_LATE when it took too long: it is looked at then, rig_tell(), and killed. What it says
+    goes to @output (NUL-terminated; NULL: standard error). */
 int rig_command(const char *const argv[], unsigned seconds, char *output, size_t room);
+
+enum { RIG_LOAD_S = 10 };
+
+/** The same for a load that runs by a clock of its own (iscsi-perf): after RIG_LOAD_S it is
+    asked to end (SIGINT). libiscsi 1.19's misses the end of its time when nothing is answered
+    in the second after it, on a busy machine, and then never ends. */
+int rig_load(const char *const argv[], unsigned seconds, char *output, size_t room);
+
+/** Tells standard error what the target and the kernel have of its connections. */
+void rig_tell(struct rig *rig);
 
 #endif

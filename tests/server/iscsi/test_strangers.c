@@ -108,7 +108,7 @@ Test(iscsi_strangers, many_at_once)
     const char *const argv[] = { "iscsi-perf", "-m", "32", "-b", "8", "-r", "-t", "1",
         url(0, "", false, ""), NULL };
 
-    expect_eq(rig_command(argv, SECONDS, output, ROOM), 0);
+    expect_eq(rig_load(argv, SECONDS, output, ROOM), 0);
     expect_said("iops average", true);
 }
 
