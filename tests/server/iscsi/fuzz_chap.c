@@ -6,14 +6,9 @@
 #include <string.h>
 
 #include "server/iscsi/text.h"
+#include "tests/support/must.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length);
-
-static void must(bool holds)
-{
-    if (!holds)
-        abort();
-}
 
 static void count_up(uint8_t *bytes, size_t length)
 {

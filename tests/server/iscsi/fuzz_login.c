@@ -4,14 +4,9 @@
 #include <stdlib.h>
 
 #include "tests/server/iscsi/login_rig.h"
+#include "tests/support/must.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length);
-
-static void must(bool holds)
-{
-    if (!holds)
-        abort();
-}
 
 /** What must be true of whoever is let in, and of every answer. */
 static void step_check(const struct login_rig *rig, enum login_next next)

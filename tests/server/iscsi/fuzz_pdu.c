@@ -1,15 +1,9 @@
 /* A stream of PDUs, framed as a connection frames it: judged, then read on by its lengths. */
 #include "server/iscsi/pdu.h"
 
-#include <stdlib.h>
+#include "tests/support/must.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length);
-
-static void must(bool holds)
-{
-    if (!holds)
-        abort();
-}
 
 /** What a verdict promises to who reads on. */
 static void verdict_check(const uint8_t *bhs, const struct pdu_limits *limits,

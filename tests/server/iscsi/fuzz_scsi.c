@@ -5,13 +5,13 @@
  * Input: a byte for the unit (thin, thick, 4 KiB blocks ...), then records of one byte and what
  * it asks for. The bytes of a CDB are mended a little, so that most commands get past the
  * first check. */
-#include <stdlib.h>
 #include <string.h>
 
 #include "replica/base/log.h"
 #include "replica/block/memory.h"
 #include "replica/loop/sim.h"
 #include "server/iscsi/scsi_inside.h"
+#include "tests/support/must.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length);
 
@@ -45,12 +45,6 @@ struct script {
     unsigned caps;
     uint32_t block_size;
 };
-
-static void must(bool holds)
-{
-    if (!holds)
-        abort();
-}
 
 static uint8_t byte_take(struct script *script)
 {
