@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "replica/base/clock.h"
+#include "tests/support/directory.h"
 #include "tests/support/expect.h"
 #include "tests/support/port.h"
 #include "tests/support/seed.h"
@@ -52,10 +53,8 @@ void house_kill(struct house *house)
 
 void house_close(struct house *house)
 {
-    const char *remove[] = { "rm", "-rf", house->credentials, NULL };
-
     world_close(&house->world);
-    (void)run_program(remove);
+    (void)tree_remove(house->credentials);
 }
 
 void volume_make(struct house *house, uint64_t size, char id[WORLD_ID])

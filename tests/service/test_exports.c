@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "tests/service/exports.h"
+#include "tests/support/directory.h"
 #include "tests/support/expect.h"
 
 #define ALL "{\"Initiators\":[\"*\"]}"
@@ -62,7 +63,6 @@ static void image_make(const char *directory)
 Test(exports, strangers_make_a_file_system)
 {
     char tree[] = TREE, id[WORLD_ID], path[WORLD_PATH], url[256], image[64], back[64];
-    const char *remove[] = { "rm", "-rf", tree, NULL };
     struct house house;
 
     house_open(&house, NULL);
@@ -87,7 +87,7 @@ Test(exports, strangers_make_a_file_system)
                       "sh -c 'debugfs -R \"cat seq\" %s 2>/dev/null | cmp - %s/in/seq'",
                       back, tree),
             0);
-    (void)run_program(remove);
+    (void)tree_remove(tree);
     house_close(&house);
 }
 

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "tests/service/exports.h"
+#include "tests/support/directory.h"
 #include "tests/support/expect.h"
 
 #define ALL "{\"Initiators\":[\"*\"]}"
@@ -145,7 +146,6 @@ Test(exports_life, figures_of_the_target)
 Test(exports_life, a_portal_that_is_taken_is_said)
 {
     char directory[] = "/tmp/replicad-taken-XXXXXX";
-    const char *remove[] = { "rm", "-rf", directory, NULL };
     struct house house;
 
     house_open(&house, NULL);
@@ -154,7 +154,7 @@ Test(exports_life, a_portal_that_is_taken_is_said)
         "--iscsi", house.v4, NULL };
     expect_eq(daemon_run(arguments, output, sizeof(output)), 1);
     cr_assert(strstr(output, house.v4) && strstr(output, "in use"), "%s", output);
-    (void)run_program(remove);
+    (void)tree_remove(directory);
     house_close(&house);
 }
 

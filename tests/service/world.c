@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "replica/base/clock.h"
+#include "tests/support/directory.h"
 #include "tests/support/expect.h"
 #include "tests/support/seed.h"
 
@@ -35,13 +36,11 @@ void world_open(struct world *world, const char *const *extra)
 
 void world_close(struct world *world)
 {
-    const char *remove[] = { "rm", "-rf", world->pool, NULL };
-
     if (world->daemon.pid)
         expect_eq(daemon_stop(&world->daemon), 0);
     daemon_release(&world->daemon);
     tgt_stop(world->tgt);
-    (void)run_program(remove);
+    (void)tree_remove(world->pool);
 }
 
 void world_tgt(struct world *world)

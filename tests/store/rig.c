@@ -8,6 +8,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "tests/support/directory.h"
+
 static void must(bool condition, const char *words)
 {
     if (condition)
@@ -47,18 +49,8 @@ void rig_close(struct rig *rig)
 
 void rig_remove(struct rig *rig)
 {
-    char path[RIG_PATH];
-    struct dirent *entry;
-    DIR *directory;
-
     rig_close(rig);
-    directory = opendir(rig->directory);
-    must(directory != NULL, rig->directory);
-    while ((entry = readdir(directory)))
-        if (entry->d_name[0] != '.')
-            (void)unlink(rig_path(rig, entry->d_name, path));
-    closedir(directory);
-    must(rmdir(rig->directory) == 0, rig->directory);
+    must(tree_remove(rig->directory) == 0, rig->directory);
 }
 
 const char *rig_path(const struct rig *rig, const char *name, char path[RIG_PATH])

@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdint.h>
@@ -16,6 +15,7 @@
 #include <unistd.h>
 
 #include "replica/base/clock.h"
+#include "tests/support/directory.h"
 
 enum { PATIENCE_MS = 60 * 1000 };
 
@@ -105,7 +105,7 @@ static bool ready_parse(struct daemon *daemon, const char *line)
                    daemon->http, daemon->iscsi, daemon->health) == 3;
 }
 
-static bool directory_make(struct daemon *daemon)
+static bool home_make(struct daemon *daemon)
 {
     const char *base = getenv("TMPDIR");
 
@@ -151,7 +151,7 @@ bool daemon_restart(struct daemon *daemon)
     int out[2], err;
 
     daemon->why[0] = '\0';
-    if (!directory_make(daemon) || pipe2(out, O_CLOEXEC) != 0) {
+    if (!home_make(daemon) || pipe2(out, O_CLOEXEC) != 0) {
         snprintf(daemon->why, sizeof(daemon->why), "%s", strerror(errno));
         return false;
     }
@@ -205,18 +205,11 @@ void daemon_kill(struct daemon *daemon)
     daemon->pid = 0;
 }
 
-static int entry_remove(
-        const char *path, const struct stat *about, int type, struct FTW *place)
-{
-    (void)about, (void)type, (void)place;
-    return remove(path);
-}
-
 void daemon_release(struct daemon *daemon)
 {
     daemon_kill(daemon);
     if (daemon->directory[0])
-        (void)nftw(daemon->directory, entry_remove, 16, FTW_DEPTH | FTW_PHYS);
+        (void)tree_remove(daemon->directory);
     daemon->directory[0] = '\0';
 }
 

@@ -30,17 +30,23 @@ static inline bool directory_make(struct directory *directory)
     return directory->fd >= 0;
 }
 
-static inline int directory_remove_one(
+static inline int tree_remove_one(
         const char *path, const struct stat *status, int type, struct FTW *place)
 {
     (void)status, (void)type, (void)place;
     return remove(path);
 }
 
+/** @path and what is below it. 0, or -1 and errno: some of it is left. */
+static inline int tree_remove(const char *path)
+{
+    return nftw(path, tree_remove_one, 16, FTW_DEPTH | FTW_PHYS);
+}
+
 static inline void directory_remove(struct directory *directory)
 {
     (void)close(directory->fd);
-    (void)nftw(directory->path, directory_remove_one, 8, FTW_DEPTH | FTW_PHYS);
+    (void)tree_remove(directory->path);
 }
 
 #endif

@@ -1,7 +1,6 @@
 #include "tests/support/tgt.h"
 
 #include <arpa/inet.h>
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -16,6 +15,7 @@
 #include <unistd.h>
 
 #include "replica/base/clock.h"
+#include "tests/support/directory.h"
 
 #ifndef REPLICAD_SOURCE_DIR
 #error "REPLICAD_SOURCE_DIR says where hostile_target.py lies: link tests_tgt"
@@ -255,18 +255,10 @@ void tgt_thaw(struct tgt *tgt)
 
 void tgt_stop(struct tgt *tgt)
 {
-    struct dirent *entry;
-    DIR *directory;
-
     if (!tgt)
         return;
     tgt_kill(tgt);
-    directory = opendir(tgt->directory);
-    while (directory && (entry = readdir(directory)))
-        (void)unlinkat(dirfd(directory), entry->d_name, 0);
-    if (directory)
-        closedir(directory);
-    (void)rmdir(tgt->directory);
+    (void)tree_remove(tgt->directory);
     free(tgt);
 }
 

@@ -14,6 +14,7 @@
 #include "replica/base/checked.h"
 #include "replica/base/clock.h"
 #include "replica/base/scope.h"
+#include "tests/support/directory.h"
 
 /* -- events -------------------------------------------------------------------------- */
 
@@ -226,11 +227,8 @@ void bench_init(struct bench *bench, void (*tune)(struct engine_options *options
 
 void bench_finish(struct bench *bench)
 {
-    char command[200];
-
     bench_engine_stop(bench);
-    snprintf(command, sizeof command, "rm -rf %s", bench->directory);
-    check(system(command) == 0);
+    check(tree_remove(bench->directory) == 0);
     pthread_cond_destroy(&bench->changed);
     pthread_mutex_destroy(&bench->lock);
 }

@@ -12,6 +12,7 @@
 #include "replica/base/check.h"
 #include "replica/base/scope.h"
 #include "replica/engine.h"
+#include "tests/support/directory.h"
 #include "tests/support/seed.h"
 
 enum { JOBS = 10, LIVES = 8, ROUNDS = 25, SIZE = 6 << 20 };
@@ -163,8 +164,7 @@ static int compare_all(void)
                 i);
         differing += system(command) != 0;
     }
-    snprintf(command, sizeof command, "rm -rf %s", directory);
-    return system(command) != 0 || differing > 0;
+    return tree_remove(directory) != 0 || differing > 0;
 }
 
 int main(void)

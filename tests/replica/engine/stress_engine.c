@@ -13,6 +13,7 @@
 #include "replica/base/check.h"
 #include "replica/base/scope.h"
 #include "replica/engine.h"
+#include "tests/support/directory.h"
 #include "tests/support/seed.h"
 
 enum { THREADS = 4, ROUNDS = 300, FILES = 8, SIZE = 3 << 20 };
@@ -101,7 +102,7 @@ static void files_make(const char *directory)
 
 int main(void)
 {
-    char directory[] = "/tmp/replicad-stress-XXXXXX", command[100];
+    char directory[] = "/tmp/replicad-stress-XXXXXX";
     pthread_t threads[THREADS];
     struct fault fault = { 0 };
 
@@ -125,6 +126,5 @@ int main(void)
     engine_destroy(engine);
     printf("%u started, %u ended, %u events\n", started, ended, events);
     check(started == ended && started == THREADS * ROUNDS);
-    snprintf(command, sizeof command, "rm -rf %s", directory);
-    return system(command) == 0 ? 0 : 1;
+    return tree_remove(directory) == 0 ? 0 : 1;
 }

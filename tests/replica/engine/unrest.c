@@ -17,6 +17,7 @@
 #include "replica/base/checked.h"
 #include "replica/base/scope.h"
 #include "replica/engine.h"
+#include "tests/support/directory.h"
 #include "tests/support/seed.h"
 #include "tests/support/tgt.h"
 
@@ -482,7 +483,6 @@ int main(void)
 {
     pthread_condattr_t attributes;
     struct held before, warm;
-    char command[100];
 
     state = seed_take("unrest");
     check(mkdtemp(directory));
@@ -514,6 +514,5 @@ int main(void)
             dones, compared, suspended, resumed, cancelled, limited);
     check(all_happened());
     tgt_stop(tgt);
-    snprintf(command, sizeof command, "rm -rf %s", directory);
-    return system(command) == 0 ? 0 : 1;
+    return tree_remove(directory) == 0 ? 0 : 1;
 }
