@@ -344,8 +344,8 @@ void api_serve(struct service *service, const struct api_request *request,
         outcome_fail(outcome, API_OVERLOADED, -1, "the service is stopping");
     else
         call_change(&call, row);
-    if (row->kind !=
-            KIND_METHOD) /* whoever refused it: checks are shared with methods */
+    /* Whoever refused it: some checks are shared with methods. */
+    if (row->kind != KIND_METHOD)
         outcome->return_value = -1;
     outcome_method(outcome, call.method, request->call == API_JOB_REQUEST_STATE_CHANGE);
     if (!outcome->replayed)
