@@ -273,6 +273,23 @@ Test(handover, a_cut_in_the_middle_loses_nothing_that_was_told)
     cr_assert(middle > VOLUMES / 20, "%u went on in the middle", middle);
 }
 
+/* The limit leaves nothing under way when it is flushed in the middle: what is fetched after
+   that is all there is to be flushed. */
+Test(handover, what_is_fetched_after_a_flush_is_flushed_too)
+{
+    for (unsigned i = 0; i < 16; i++) {
+        struct rig rig;
+        struct copy_options options = one_volume(&rig, FETCHES, SIZE, COPY_FULL);
+        options.limit = 1000003 + 50021 * i; /* a tick between two pieces, at times */
+        cr_assert(rig_copy(&rig, &options) == 0);
+        cr_assert(rig.reports > 1 && fetched > 0 && looked == 0);
+        rig.random += i;
+        rig_cut(&rig);
+        rig_expect_equal(&rig);
+        rig_finish(&rig);
+    }
+}
+
 /* Neither what is compared nor what has a digest may pass us by. */
 Test(handover, a_delta_fetches_nothing)
 {
