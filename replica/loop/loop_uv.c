@@ -108,6 +108,11 @@ static void side_post(struct loop *loop, struct loop_task *task)
         task->next = top; /* ours until the exchange below gives it away */
     while (!atomic_compare_exchange_weak_explicit(
             &side->posted, &top, task, memory_order_release, memory_order_relaxed));
+#ifndef __SANITIZE_THREAD__ /* which knows no fences, and does not look into libuv */
+    /* libuv sends nothing where its plain read finds a wake under way: on processors other
+       than x86 that read could come before the task is seen, and the wake be over. */
+    atomic_thread_fence(memory_order_seq_cst);
+#endif
     if (!top && running != side)
         check(uv_async_send(&side->wake) == 0);
 }
