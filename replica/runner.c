@@ -388,8 +388,10 @@ static void runner_opened(struct runner *runner)
         struct end *end = source ? &runner->source_end : &runner->target_end;
         fault_set(&fault, end->fault.error, "the %s cannot be opened: %s", end->role,
                 end->fault.why);
+        /* It was there, or a far side that was away at first comes up now. */
         runner_failed(runner, &fault, !source,
-                source ? runner->source_was_open : runner->was_open);
+                runner->losing ||
+                        (source ? runner->source_was_open : runner->was_open));
         runner_close(runner);
         return;
     }

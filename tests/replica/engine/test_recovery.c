@@ -258,6 +258,27 @@ Test(recovery, a_far_side_that_comes_up_slowly)
     cr_assert(record.waiting == 4);
 }
 
+/* The same, but away from the first: nothing of it was ever open. */
+Test(recovery, a_far_side_that_is_away_at_first_comes_up_slowly)
+{
+    for (int i = 0; i < 2; i++) {
+        struct side *away = i ? &target : &source;
+        away->opened = 0;
+        away->turn_count = 5;
+        away->turns[0] = (struct turn){ .error = -ECONNREFUSED };
+        away->turns[1] = (struct turn){ .error = -ENODEV };
+        away->turns[2] = (struct turn){ .error = -ENXIO };
+        away->turns[3] = (struct turn){ .error = -EACCES };
+        away->turns[4] = (struct turn){ 0 };
+        struct engine_plan plan = plan_of(ENGINE_COPY);
+        struct bench_record record = bench_run(&bench, &plan);
+        expect_done(&record);
+        cr_assert(record.waiting == 4);
+        away->turn_count = 1;
+        away->turns[0] = (struct turn){ 0 };
+    }
+}
+
 static void expect_failed(const struct bench_record *record, int error, bool on_target)
 {
     cr_assert(record->ended == 1 && record->last.end == ENGINE_FAILED && !record->late);
