@@ -292,6 +292,10 @@ static void begin_work(struct runner *runner)
             (runner->target_lost || !can_digest(runner) ||
                     runner->digests.table->size != runner->source->size))
         digests_spoil(&runner->digests);
+    /* A file was let go of when the source was lost: anybody may have written it since. */
+    if (runner->digests.table && runner->was_open &&
+            end_shows_changes(&runner->target_end))
+        digests_doubt(&runner->digests);
     runner_enter(runner, RUNNER_MOVING);
     if (!runner_move(runner)) {
         fault_set(&fault, -ENOMEM, "out of memory for the copy's buffers");

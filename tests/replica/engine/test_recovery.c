@@ -26,6 +26,7 @@ struct turn {
     unsigned fault_count;
     bool hangs; /* its first write is not answered until hung_release() */
     void (*before)(void); /* called when it is opened */
+    bool is_file; /* it tells when it was last changed */
 };
 
 /* One end of the far side: a disk that outlives its sessions, and a script. The last turn
@@ -130,6 +131,9 @@ static void open_scripted(struct end *end, const struct engine_element *element,
             hang(end->device);
         end->found = (struct engine_found){ .size = end->device->size };
         end->found.identity.foreign_reservation = side->reserved;
+        if (turn->is_file)
+            (void)snprintf(end->found.identity.changed,
+                    sizeof end->found.identity.changed, "just now");
     }
     end->answering.run = answer;
     loop_post(end->loop, &end->answering);
@@ -565,6 +569,20 @@ Test(recovery, a_target_lost_in_a_resync_is_compared)
 Test(recovery, a_source_lost_in_a_resync_changes_nothing)
 {
     (void)lost_in_resync(&source, BLOCK_READ, ENGINE_MODE_DELTA_DIGEST);
+}
+
+static void target_written(void)
+{
+    memory_disk_bytes(target.disk)[SIZE - 100000] ^= 1;
+}
+
+/* While nobody holds its lock somebody writes the target, ahead of the watermark. */
+Test(recovery, a_file_that_was_let_go_of_is_compared)
+{
+    target.turn_count = 3;
+    target.turns[1] = (struct turn){ 0 };
+    target.turns[2] = (struct turn){ .before = target_written, .is_file = true };
+    (void)lost_in_resync(&source, BLOCK_READ, ENGINE_MODE_DELTA_COMPARE);
 }
 
 /* The source is what failed; that the target is gone too shows when what was written shall be
