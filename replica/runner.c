@@ -240,6 +240,31 @@ static bool runner_move(struct runner *runner)
     return runner->copy;
 }
 
+/* -- holding ------------------------------------------------------------------------- */
+
+static void runner_hold(struct runner *runner)
+{
+    runner->losing = false;
+    runner->attempt = 0;
+    runner_enter(runner, RUNNER_HOLDING);
+    runner_tell(runner, ENGINE_HELD);
+}
+
+/* Nothing is under way that would fail, so the devices are asked. */
+void runner_hold_look(struct runner *runner)
+{
+    bool on_target = runner->target->broken;
+    const struct block_device *device = on_target ? runner->target : runner->source;
+    struct fault fault;
+
+    if (!device->broken)
+        return;
+    fault_set(&fault, -ENOTCONN, "the %s was lost while it was held open: %s",
+            on_target ? "target" : "source", block_last_words(device));
+    runner_failed(runner, &fault, on_target, true);
+    runner_close(runner);
+}
+
 /* -- opening ------------------------------------------------------------------------- */
 
 static bool same_bytes(const struct runner *runner)
@@ -405,8 +430,7 @@ static void runner_opened(struct runner *runner)
         runner_failed(runner, &fault, on_target, false);
         runner_close(runner);
     } else if (runner->plan.work == ENGINE_HOLD) {
-        runner_enter(runner, RUNNER_HOLDING);
-        runner_tell(runner, ENGINE_HELD);
+        runner_hold(runner);
     } else {
         ready_work(runner);
     }

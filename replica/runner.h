@@ -120,6 +120,7 @@ bool engine_forget(struct engine *engine, struct runner *runner);
 void runner_enter(struct runner *runner, enum runner_state state);
 void runner_open(struct runner *runner);
 void runner_end(struct runner *runner);
+void runner_hold_look(struct runner *runner); /* HOLDING; may be its end */
 
 /* When it has lost something, in runner_losing.c; the loop's thread. */
 

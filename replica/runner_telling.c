@@ -304,6 +304,8 @@ static void watch_fire(struct loop_timer *timer)
     watch_look(runner);
     loop_timer_start(
             loop_of(runner), &runner->watch, runner->engine->stall_ms / WATCHES + 1);
+    if (runner->state == RUNNER_HOLDING)
+        runner_hold_look(runner);
 }
 
 /* -- life ---------------------------------------------------------------------------- */

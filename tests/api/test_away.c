@@ -262,17 +262,39 @@ Test(away, what_a_job_waits_for_is_said_of_its_pair_too)
     expect_str(pair().last_error, "");
 }
 
-/* Prepared, and after a restart its ends are still to be opened. */
-Test(away, a_hold_that_waits_says_so)
+static void prepare(void)
 {
     struct answer answer = modify(CIM_OP_FRACTURE);
-    int64_t from;
 
     answer_release(&answer);
     pair_reach(&rig, target, CIM_SYNC_FRACTURED);
     answer = modify(CIM_OP_PREPARE);
     answer_release(&answer);
     pair_reach(&rig, target, CIM_SYNC_PREPARED);
+}
+
+/* Both ends are open, and nothing is under way that would fail. */
+Test(away, a_hold_that_loses_its_session_says_so)
+{
+    int64_t from;
+
+    prepare();
+    from = api_events_last(rig.service);
+    tgt_kill(tgt);
+    (void)told_wait(from, "waiting for the target");
+    tgt_revive(tgt);
+    lun_there();
+    (void)told_wait(from, "nothing");
+    expect_eq(pair().sync_state, CIM_SYNC_PREPARED);
+}
+
+/* Prepared, and after a restart its ends are still to be opened. */
+Test(away, a_hold_that_waits_says_so)
+{
+    struct answer answer;
+    int64_t from;
+
+    prepare();
     from = api_events_last(rig.service);
     freeze();
     (void)told_wait(from, "waiting");

@@ -41,6 +41,8 @@ struct side {
     bool barrier[OPENINGS], writable[OPENINGS];
     uint64_t isid[OPENINGS];
     bool reserved;
+    struct block_device *device; /* of the latest opening */
+    struct loop_task breaking;
 };
 
 static struct bench bench;
@@ -125,6 +127,7 @@ static void open_scripted(struct end *end, const struct engine_element *element,
         end->device = memory_disk_open(side->disk, end->loop,
                 side->caps | (writable ? 0u : (unsigned)BLOCK_READ_ONLY));
         check(end->device);
+        side->device = end->device;
         if (turn->fault_count)
             end->device = block_faulty(&end->device, turn->faults, turn->fault_count);
         if (turn->hangs)
@@ -137,6 +140,18 @@ static void open_scripted(struct end *end, const struct engine_element *element,
     }
     end->answering.run = answer;
     loop_post(end->loop, &end->answering);
+}
+
+static void side_break_now(struct loop_task *task)
+{
+    container_of(task, struct side, breaking)->device->broken = true;
+}
+
+/* From the test's thread, of one that is open: its session is lost while it is idle. */
+static void side_break(struct side *side)
+{
+    side->breaking.run = side_break_now;
+    loop_post(side->device->loop, &side->breaking);
 }
 
 static void side_init(struct side *side, uint64_t seed)
@@ -619,4 +634,48 @@ Test(recovery, a_failed_flush_seals_nothing)
     record = bench_run(&bench, &plan);
     cr_assert(record.last.end == ENGINE_FAILED && record.last.watermark == 0);
     expect_next(&plan, ENGINE_MODE_DELTA_COMPARE);
+}
+
+static bool is_held_again(const struct bench_record *record)
+{
+    return record->held == 2;
+}
+
+/* It is idle, so nothing fails: it is seen nevertheless, and opened again. */
+Test(recovery, a_device_that_is_lost_while_it_is_held)
+{
+    for (int i = 0; i < 2; i++) {
+        struct engine_plan plan = plan_of(ENGINE_HOLD);
+        struct bench_record record;
+        struct side *away = i ? &target : &source;
+        away->opened = 0;
+        away->turn_count = 3;
+        away->turns[1] = (struct turn){ .error = -ECONNREFUSED };
+        cr_assert(engine_start(bench.engine, &plan) == 0);
+        cr_assert(bench_wait(&bench, &plan.id, bench_is_held, &record));
+        side_break(away);
+        cr_assert(bench_wait(&bench, &plan.id, bench_is_waiting, &record));
+        cr_assert(record.last.on_target == (i == 1));
+        cr_assert(bench_wait(&bench, &plan.id, is_held_again, &record));
+        cr_assert(away->opened == 3 && !away->barrier[2]);
+        cr_assert(engine_stop(bench.engine, &plan.id, ENGINE_DRAIN) == 0);
+        cr_assert(bench_wait(&bench, &plan.id, bench_has_ended, &record));
+        cr_assert(record.last.end == ENGINE_STOPPED && !record.late);
+    }
+}
+
+/* Away for too long: whoever held it is told. */
+Test(recovery, a_device_that_is_held_and_stays_away_is_given_up)
+{
+    struct engine_plan plan = plan_of(ENGINE_HOLD);
+    struct bench_record record;
+    bench.engine->recovery_ms = 500;
+    target.turn_count = 2;
+    target.turns[1] = (struct turn){ .error = -ECONNREFUSED };
+    cr_assert(engine_start(bench.engine, &plan) == 0);
+    cr_assert(bench_wait(&bench, &plan.id, bench_is_held, &record));
+    side_break(&target);
+    cr_assert(bench_wait(&bench, &plan.id, bench_has_ended, &record));
+    expect_failed(&record, -ENOTCONN, true);
+    cr_assert(strstr(record.last.fault.why, "while it was held open"));
 }
