@@ -4,10 +4,12 @@
  * and there are turns between three processes to bridge. Copies that share a loop bridge
  * one another's turns, and what they have under way together leaves the caches before it
  * is sent on. So they move short pieces, and half the bytes at once (all of them where the
- * way is long): measured with two copies on each of two loops, 1.1 to 1.2 x the speed at
- * 0.75 of the CPU; two whole pieces each, which are as many bytes, gain a third of that. The
- * price is that what a loop gets of the processors shows more: the slowest copy takes 1.1
- * to 1.3 x as long as the fastest, where it was 1.05, and is done sooner all the same.
+ * way is long): measured with two copies on each of two loops, 1.05 to 1.2 x the speed at
+ * 0.8 of the CPU; two whole pieces each, which are as many bytes, gain a third of that, and
+ * pieces of 512 KiB no more. The price is that what a loop gets of the processors shows more:
+ * the slowest copy takes 1.1 to 1.3 x as long as the fastest, where it was 1.05. How many
+ * pieces are under way does not change that: 8 on the loop that is ahead and 24 on the one
+ * behind left it as it was.
  *
  * The idle slot that comes first is used first: what is not used is not touched, and what
  * is used is warm.
