@@ -110,6 +110,14 @@ Test(jobs, one_has_the_shape_of_the_contract)
     answer_release(&answer);
 }
 
+static void tag_of(const struct store_job *job, char *tag, size_t room)
+{
+    struct answer answer = get(job);
+
+    snprintf(tag, room, "%s", answer.outcome.etag);
+    answer_release(&answer);
+}
+
 /* Its pair says whether it may Start, and has a tag of its own. */
 Test(jobs, a_suspended_one_is_told_anew)
 {
@@ -118,9 +126,7 @@ Test(jobs, a_suspended_one_is_told_anew)
     char tag[64];
 
     put(&job);
-    answer = get(&job);
-    snprintf(tag, sizeof(tag), "%s", answer.outcome.etag);
-    answer_release(&answer);
+    tag_of(&job, tag, sizeof(tag));
     answer = rig_call(&rig, API_JOB_GET,
             (struct asked){ .id = job.id.text, .if_none_match = tag }, NULL);
     expect_answer(&answer, DONE, -1);
@@ -225,9 +231,7 @@ Test(jobs, patch_changes_the_limit_and_the_flag)
     char tag[64];
 
     put(&job);
-    answer = get(&job);
-    snprintf(tag, sizeof(tag), "%s", answer.outcome.etag);
-    answer_release(&answer);
+    tag_of(&job, tag, sizeof(tag));
     answer = rig_call(&rig, API_JOB_PATCH,
             (struct asked){ .id = job.id.text, .if_match = tag },
             "{\"BandwidthLimit\":104857600,\"DeleteOnCompletion\":true,\"Priority\":"
